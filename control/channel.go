@@ -1,0 +1,119 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"github.com/veil-net/anchor/identity"
+)
+
+// Sentinels. They are found with errors.Is in the errors of a Channel.
+var (
+	// ErrUnknown says that a complete read of the directory holds no such record.
+	ErrUnknown = errors.New("control: no such record in the directory")
+	// ErrNotReady says that the Master cannot answer now: not connected, no stream, a time-out.
+	// It never means that a record does not exist.
+	ErrNotReady = errors.New("control: Master is not ready")
+	// ErrTooLarge says that a message exceeds what the Master carries.
+	ErrTooLarge = errors.New("control: message exceeds the Master's limit")
+	// ErrIdentityInUse says that another live session runs with this identity.
+	ErrIdentityInUse = errors.New("control: identity is in use by another live session")
+)
+
+// A Topic says what a control message is about. Topics below 0x10 belong to package control
+// itself (challenges, answers, nonce corrections).
+type Topic uint8
+
+// The topics that other packages receive.
+const (
+	TopicSignal     Topic = 0x10 // tether signalling: ask, offer, answer, candidate
+	TopicData       Topic = 0x11 // a sealed message, envelope included (backup pipeline)
+	TopicHint       Topic = 0x12 // broadcast: route hints about the sender and its own links
+	TopicRevocation Topic = 0x13 // broadcast: a revocation list
+)
+
+// Message is an authenticated control message.
+type Message struct {
+	From      *identity.Certificate // verified, in date, not revoked
+	Session   identity.Nonce        // the sender's session
+	Topic     Topic
+	Broadcast bool
+	Body      []byte // the receiver may keep it
+}
+
+// Handler receives control messages. Calls for one sender come one at a time and in the order
+// that the Master delivered; it must not wait.
+type Handler func(Message)
+
+// Key names a record in the directory. Exactly one field is set.
+type Key struct {
+	ID   identity.ID
+	Tag  identity.Tag
+	Name string
+	Addr netip.Addr
+}
+
+// Event tells about the connection to the Master.
+type Event struct {
+	Connected bool
+	// Fresh says that the Master's directory was found empty and has been made anew.
+	Fresh bool
+	Err   error // why the connection was lost
+}
+
+// Channel is one anchor's connection to the Master: the directory, presence, and sealed and
+// signed messages. The Master is untrusted: what a Channel returns has been verified, and
+// what it sends the Master cannot read. All methods are safe for concurrent use.
+type Channel interface {
+	// Start connects, and announces the session's record. It returns once the Master has
+	// taken the record, or with the context's cause wrapped together with the last fault. The handler
+	// is called from then on.
+	Start(ctx context.Context, h Handler) error
+
+	// Announce publishes the session's record again because it has changed (a new epoch).
+	// While the Master is away the newest one is announced on return.
+	Announce(ctx context.Context) error
+
+	// Lookup returns the newest verified record under key, from the cache if it holds one that
+	// still serves and fresh is false. It returns ErrUnknown after a complete read without a hit,
+	// and ErrNotReady if the Master cannot answer.
+	Lookup(ctx context.Context, key Key, fresh bool) (*identity.Record, error)
+
+	// Cached returns a record without asking the Master.
+	Cached(key Key) (*identity.Record, bool)
+
+	// Learn takes a record that came by another way (an open, a tether frame). It verifies
+	// nothing: pass verified records only. It reports false for one that a newer record
+	// or the session rule of protocol section 7 excludes.
+	Learn(r *identity.Record) bool
+
+	// Present reports whether the presence bucket shows the anchor's current session.
+	Present(ctx context.Context, id identity.ID) (bool, error)
+
+	// Send seals body to one anchor, signs it and publishes it. Messages to an anchor that is
+	// away are lost. It waits at most for the network's buffers.
+	Send(ctx context.Context, to identity.ID, topic Topic, body []byte) error
+
+	// Broadcast publishes body to all members.
+	Broadcast(ctx context.Context, topic Topic, body []byte) error
+
+	// MaxBody is the largest body that Send carries, in bytes, known after Start.
+	MaxBody() int
+
+	// Connected reports whether the Master is there now, and since when a fresh directory has
+	// been in use (the zero time if it was found filled).
+	Connected() bool
+
+	// Events yields changes of the connection until the Channel is closed. One reader; the oldest
+	// is dropped when it does not keep up.
+	Events() <-chan Event
+
+	// Done is closed when the Channel has ended for good; Err tells why (ErrIdentityInUse, or
+	// net.ErrClosed after Close).
+	Done() <-chan struct{}
+	Err() error
+
+	// Close disconnects and returns when every goroutine has ended.
+	Close() error
+}
