@@ -83,6 +83,7 @@ var (
 	ErrHopLimit = errors.New("wire: hop limit out of range")
 	ErrTooLong  = errors.New("wire: message is longer than 65,535 bytes")
 	ErrLayout   = errors.New("wire: malformed body")
+	ErrSuite    = errors.New("wire: unknown cryptographic suite")
 )
 
 // Put writes the envelope to the first EnvelopeSize bytes of b, which must be as long.
