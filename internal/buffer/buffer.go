@@ -98,29 +98,36 @@ func (b *Buf) Extend(n int) []byte {
 func (b *Buf) Append(p []byte) { copy(b.Extend(len(p)), p) }
 
 // Prepend grows the window by n bytes at its front and returns them. It panics if Front is
-// smaller.
+// smaller, and the window is then as it was.
 func (b *Buf) Prepend(n int) []byte {
+	s := b.block[b.start-n : b.start : b.start]
 	b.start -= n
-	return b.block[b.start : b.start+n : b.start+n]
+	return s
 }
 
-// TrimFront takes n bytes from the front of the window.
+// TrimFront takes n bytes from the front of the window, at most all.
 func (b *Buf) TrimFront(n int) { b.start += min(n, b.Len()) }
 
-// Truncate shortens the window to n bytes.
+// Truncate shortens the window to n bytes; it never makes it longer.
 func (b *Buf) Truncate(n int) { b.end = b.start + min(n, b.Len()) }
 
 // Block returns the whole block and where the window starts in it, for packet devices that
 // take a buffer and an offset. Use SetWindow to say what was written.
 func (b *Buf) Block() (block []byte, offset int) { return b.block, b.start }
 
-// SetWindow makes the window the n bytes from offset start of the block.
-func (b *Buf) SetWindow(start, n int) { b.start, b.end = start, start+n }
+// SetWindow makes the window the n bytes from offset start of the block. It panics if they
+// are not all in the block.
+func (b *Buf) SetWindow(start, n int) {
+	_ = b.block[start : start+n]
+	b.start, b.end = start, start+n
+}
 
 // Retain adds a reference and returns b. It is safe for concurrent use while the caller
-// holds a reference.
+// holds a reference; it panics when nobody does, which is a fault of the caller.
 func (b *Buf) Retain() *Buf {
-	b.refs.Add(1)
+	if b.refs.Add(1) <= 1 {
+		panic("buffer: retained after the last release")
+	}
 	return b
 }
 

@@ -8,6 +8,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -40,9 +41,9 @@ func (p Policy) String() string {
 	return fmt.Sprintf("policy %d", uint8(p))
 }
 
-// ErrFull is what Push returns for an item refused under the policy Drop. The caller still
-// owns the item.
-var ErrFull = fmt.Errorf("queue: full")
+// ErrFull is what Push returns for an item refused under the policy Drop, and Offer for what
+// it did not take. The caller still owns the items.
+var ErrFull = errors.New("queue: full")
 
 // Config describes a queue. Name and Capacity are required.
 type Config struct {
@@ -80,7 +81,8 @@ type Queue[T any] struct {
 }
 
 // New returns an empty queue and registers it with reg until it is closed and empty; reg
-// may be nil. weigh gives an item's weight, at least 1; nil weighs every item 1.
+// may be nil. weigh gives an item's weight, at least 1; nil weighs every item 1. weigh runs
+// under the queue's lock at times, and must give the same weight when the item leaves as when it came.
 func New[T any](reg *Registry, cfg Config, weigh func(T) int) *Queue[T] {
 	if weigh == nil {
 		weigh = func(T) int { return 1 }
@@ -97,8 +99,9 @@ func New[T any](reg *Registry, cfg Config, weigh func(T) int) *Queue[T] {
 }
 
 // Push appends an item. When the queue is full it does what the policy says. It returns
-// net.ErrClosed after Close, the context's cause when ctx ends first, and ErrFull under the
-// policy Drop; with an error the caller still owns the item.
+// net.ErrClosed after Close, the context's cause when ctx ends while it waits, and ErrFull
+// under the policy Drop; with an error the caller still owns the item. Waiting writers are
+// woken one after another, but not in the order in which they came.
 func (q *Queue[T]) Push(ctx context.Context, v T) error {
 	w := max(q.weigh(v), 1)
 	q.mu.Lock()
@@ -179,8 +182,43 @@ func (q *Queue[T]) Force(v T) bool {
 	return true
 }
 
+// Offer appends items of vs in their order, as many as the queue takes without waiting, and
+// returns how many: under the policy Admit all of them, else those that come while there is
+// room. The whole batch costs one lock and one wake-up. It returns ErrFull if some were left
+// (counted as dropped under the policy Drop) and net.ErrClosed after Close; the caller still
+// owns vs[n:].
+func (q *Queue[T]) Offer(vs []T) (n int, err error) {
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return 0, net.ErrClosed
+	}
+	for n < len(vs) && (q.used < q.cfg.Capacity || q.cfg.Policy == Admit) {
+		q.add(vs[n], max(q.weigh(vs[n]), 1))
+		n++
+	}
+	if n < len(vs) {
+		err = ErrFull
+		if q.cfg.Policy == Drop {
+			q.tally.dropped += uint64(len(vs) - n)
+		}
+	}
+	if n == 0 {
+		q.mu.Unlock()
+		return 0, err
+	}
+	q.wake()
+	return n, err
+}
+
 // put appends and wakes. Called with mu held, returns without.
 func (q *Queue[T]) put(v T, w int) {
+	q.add(v, w)
+	q.wake()
+}
+
+// add appends an item of weight w. Called with mu held.
+func (q *Queue[T]) add(v T, w int) {
 	if q.n == len(q.items) {
 		q.grow()
 	}
@@ -189,6 +227,11 @@ func (q *Queue[T]) put(v T, w int) {
 	q.used += w
 	q.tally.in++
 	q.tally.high = max(q.tally.high, q.used)
+}
+
+// wake wakes a reader, and the next writer if there is room left. Called with mu held,
+// returns without.
+func (q *Queue[T]) wake() {
 	hasRoom := q.used < q.cfg.Capacity
 	q.mu.Unlock()
 	signal(q.ready)
@@ -279,7 +322,11 @@ func (q *Queue[T]) Done() <-chan struct{} { return q.done }
 // Close, and the context's cause when ctx ends first.
 func (q *Queue[T]) WaitRoom(ctx context.Context) error {
 	q.mu.Lock()
-	if !q.closed && q.used < q.cfg.Capacity {
+	if q.closed {
+		q.mu.Unlock()
+		return net.ErrClosed
+	}
+	if q.used < q.cfg.Capacity {
 		q.mu.Unlock()
 		return nil
 	}
@@ -355,6 +402,22 @@ func (q *Queue[T]) Close() {
 	if empty {
 		q.reg.remove(q.cfg, q)
 	}
+}
+
+// CloseEmpty closes the queue if it is empty, and reports whether the queue is closed now. A
+// reader that retires calls it: a writer that comes later gets net.ErrClosed, and no item is
+// left behind.
+func (q *Queue[T]) CloseEmpty() bool {
+	q.mu.Lock()
+	if q.closed || q.n > 0 {
+		defer q.mu.Unlock()
+		return q.closed
+	}
+	q.closed = true
+	q.mu.Unlock()
+	close(q.done)
+	q.reg.remove(q.cfg, q)
+	return true
 }
 
 func signal(c chan struct{}) {

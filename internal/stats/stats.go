@@ -6,6 +6,7 @@ package stats
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -23,7 +24,7 @@ func (c *Counter) Inc() { c.n.Add(1) }
 func (c *Counter) Load() uint64 { return c.n.Load() }
 
 // Set holds the stages of one node. The zero value is ready for use, and so is a nil *Set:
-// its stages count, but nobody can list them.
+// each call of its method Stage makes a stage of its own, which counts, but which nobody lists.
 type Set struct {
 	mu     sync.Mutex
 	stages map[string]*Stage
@@ -110,15 +111,7 @@ func (s *Set) Snapshot() []Snapshot {
 	for _, st := range stages {
 		out = append(out, st.Snapshot())
 	}
-	slices.SortFunc(out, func(a, b Snapshot) int {
-		switch {
-		case a.Name < b.Name:
-			return -1
-		case a.Name > b.Name:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(out, func(a, b Snapshot) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
