@@ -153,3 +153,30 @@ func (a *AckBody) parseCopies(b []byte) error {
 	}
 	return nil
 }
+
+// Covers reports whether the acknowledgement says that message number arrived, or was given
+// up.
+func (a *AckBody) Covers(number uint64) bool {
+	if number < a.Cumulative {
+		return true
+	}
+	low := a.Cumulative
+	for _, r := range a.Ranges() {
+		if low += uint64(r.Gap); number < low {
+			return false
+		}
+		if low += uint64(r.Length); number < low {
+			return true
+		}
+	}
+	return false
+}
+
+// Top is the number above the newest that the acknowledgement covers.
+func (a *AckBody) Top() uint64 {
+	top := a.Cumulative
+	for _, r := range a.Ranges() {
+		top += uint64(r.Gap) + uint64(r.Length)
+	}
+	return top
+}
