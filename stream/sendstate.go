@@ -28,7 +28,9 @@ type SendState struct {
 	grant    uint64 // data bytes that may be sent in all
 	used     uint64 // of them, sent
 	reserved uint64 // of them, about to be sent
+	sealing  int    // reservations for messages about to be sent
 	given    []givenUp
+	kept     int // bytes of kept messages
 
 	hops    []hopState
 	rtt     rtt
@@ -79,18 +81,26 @@ func (s *SendState) Window() uint64 {
 	return s.grant - min(s.grant, s.used+s.reserved)
 }
 
-// Reserve sets size bytes of the window aside for a data message about to be sealed. It
-// reports false if the window is too small, or if Window messages are outstanding.
+// spareNumbers are kept from data, for probes and a close when data has used the window up.
+const spareNumbers = 64
+
+// Reserve sets size bytes, at least 1, of the window aside for a data message about to be
+// sealed. It reports false if the window is too small, or if so many messages are outstanding
+// that the Sealer would give no number.
 func (s *SendState) Reserve(size int) bool {
-	if uint64(size) > s.Window() || s.next-s.base >= Window {
+	if uint64(size) > s.Window() || s.next-s.base+uint64(s.sealing) >= Window-spareNumbers {
 		return false
 	}
 	s.reserved += uint64(size)
+	s.sealing++
 	return true
 }
 
 // Unreserve gives a reservation back that is not used.
-func (s *SendState) Unreserve(size int) { s.reserved -= min(s.reserved, uint64(size)) }
+func (s *SendState) Unreserve(size int) {
+	s.reserved -= uint64(size)
+	s.sealing--
+}
 
 // Sent describes a message for SendState.Sent.
 type Sent struct {
@@ -107,7 +117,9 @@ type Sent struct {
 // Sent records a message as outstanding. Call it before the message is handed on: an
 // acknowledgement of what was not recorded is malformed.
 func (s *SendState) Sent(m Sent) {
-	s.Unreserve(m.Reserved)
+	if m.Reserved > 0 {
+		s.Unreserve(m.Reserved)
+	}
 	if m.Number < s.base || m.Number-s.base >= Window {
 		if m.Kept != nil {
 			m.Kept.Release()
@@ -123,6 +135,9 @@ func (s *SendState) Sent(m Sent) {
 	if m.Kind == wire.KindData {
 		o.size = uint32(m.Size)
 		s.used += uint64(m.Size)
+	}
+	if m.Kept != nil {
+		s.kept += m.Kept.Len()
 	}
 	o.hop, o.order = s.over(m.Hop)
 	if s.out == 0 {
@@ -224,6 +239,7 @@ func (s *SendState) cover(n uint64, at time.Duration, acked []Acked) []Acked {
 // drop settles o and lets its kept copy go.
 func (s *SendState) drop(o *outgoing) {
 	if o.kept != nil {
+		s.kept -= o.kept.Len()
 		o.kept.Release()
 		o.kept = nil
 	}
@@ -277,6 +293,9 @@ func (s *SendState) Floor() uint64 { return s.base }
 
 // Outstanding is the number of messages neither acknowledged nor given up.
 func (s *SendState) Outstanding() int { return s.out }
+
+// KeptBytes is the size of the messages that are kept for resending.
+func (s *SendState) KeptBytes() int { return s.kept }
 
 // SRTT is the smoothed round-trip time; 0 while unknown.
 func (s *SendState) SRTT() time.Duration { return s.rtt.smoothed }
