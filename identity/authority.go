@@ -73,7 +73,17 @@ type issued struct {
 	Name     string
 	ID       []byte
 	IPv4     []byte // empty if none
-	NotAfter int64
+	NotAfter int64  // unix seconds
+}
+
+// Issued is a certificate in an authority's books.
+type Issued struct {
+	Serial   uint64
+	Name     string
+	ID       ID
+	IPv4     netip.Addr // the zero Addr if none
+	NotAfter time.Time
+	Revoked  bool
 }
 
 // NewAuthority makes an authority with a new key and a new realm secret. The realm's name is for
@@ -93,7 +103,7 @@ func OpenAuthority(dir string) (*Authority, error) {
 	path := filepath.Join(dir, AuthorityFile)
 	b, err := readSecret(path, maxAuthoritySize, false)
 	if err != nil {
-		return nil, fmt.Errorf("identity: open authority %s: %w", path, err)
+		return nil, fmt.Errorf("identity: open authority %s: %w", path, reason(err))
 	}
 	a, err := parseAuthority(b)
 	if err != nil {
@@ -112,7 +122,7 @@ func (a *Authority) Save(dir string) error {
 	defer a.mu.Unlock()
 	path := filepath.Join(dir, AuthorityFile)
 	if err := a.save(dir, path); err != nil {
-		return fmt.Errorf("identity: save authority %s: %w", path, err)
+		return fmt.Errorf("identity: save authority %s: %w", path, reason(err))
 	}
 	return nil
 }
@@ -174,9 +184,9 @@ func parseAuthority(b []byte) (*Authority, error) {
 	if err := checkRealmName(f.Name); err != nil {
 		return nil, err
 	}
-	for _, e := range f.Issued {
-		if e.Serial >= f.NextSerial {
-			return nil, fmt.Errorf("%w: serial %d was issued, the next one is %d", ErrFormat, e.Serial, f.NextSerial)
+	for i, e := range f.Issued {
+		if e.Serial >= f.NextSerial || i > 0 && e.Serial <= f.Issued[i-1].Serial || len(e.ID) != len(ID{}) {
+			return nil, fmt.Errorf("%w: the books are not in order at serial %d", ErrFormat, e.Serial)
 		}
 	}
 	a := &Authority{
@@ -207,6 +217,22 @@ func (a *Authority) Revocations() *RevocationList {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.revocations
+}
+
+// Issued returns the authority's books in order of serials: all certificates that it issued, but for
+// those that expired more than a day before the last Issue or Revoke.
+func (a *Authority) Issued() []Issued {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := make([]Issued, len(a.issued))
+	for i, e := range a.issued {
+		addr, _ := netip.AddrFromSlice(e.IPv4)
+		all[i] = Issued{
+			Serial: e.Serial, Name: e.Name, ID: ID(e.ID), IPv4: addr,
+			NotAfter: time.Unix(e.NotAfter, 0).UTC(), Revoked: a.isRevoked(e.Serial),
+		}
+	}
+	return all
 }
 
 // String returns the realm's name and short id.
@@ -263,6 +289,7 @@ func (a *Authority) issue(o IssueOptions) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.PublicKey = key.public
 	if c.Raw, err = seal(a.key, ContextCert, body); err != nil {
 		return nil, err
 	}

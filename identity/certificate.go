@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -69,40 +70,39 @@ func (c *Certificate) Verify(ctx Context, msg, sig []byte) bool {
 // String returns the name with its suffix, for people to read.
 func (c *Certificate) String() string { return c.Name + ".anchor" }
 
-// parseCertificate decodes a certificate and checks its form; openCertificate verifies too.
-func parseCertificate(raw []byte) (*Certificate, *signed, error) {
+// openCertificate decodes a certificate and verifies that the realm's authority signed it. Unpacking
+// the key, the dearest step but one, comes last.
+func openCertificate(raw []byte, realm RealmID, authority *PublicKey) (*Certificate, error) {
 	var b certificateBody
 	s, err := unseal(raw, MaxCertificateSize, &b)
 	if err != nil {
-		return nil, nil, fmt.Errorf("identity: certificate: %w", err)
+		return nil, fmt.Errorf("identity: certificate: %w", err)
 	}
 	c, err := b.certificate()
 	if err != nil {
-		return nil, nil, fmt.Errorf("identity: certificate: %w", err)
-	}
-	c.Raw = slices.Clone(raw)
-	return c, s, nil
-}
-
-// openCertificate decodes a certificate and verifies that the realm's authority signed it.
-func openCertificate(raw []byte, realm RealmID, authority *PublicKey) (*Certificate, error) {
-	c, s, err := parseCertificate(raw)
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("identity: certificate: %w", err)
 	}
 	if c.Realm != realm {
-		return nil, fmt.Errorf("identity: certificate of %v is %w (%s, this one is %s)", c, ErrForeignRealm, c.Realm.Short(), realm.Short())
+		return nil, foreign(c, realm)
 	}
 	if !authority.Verify(ContextCert, s.Body, s.Signature) {
 		return nil, fmt.Errorf("identity: certificate of %v: %w", c, ErrSignature)
 	}
+	if c.PublicKey, err = ParsePublicKey(b.PublicKey); err != nil {
+		return nil, err
+	}
+	c.Raw = slices.Clone(raw)
 	return c, nil
 }
 
-// certificate checks every field and returns what the body says, without Raw.
+func foreign(c *Certificate, realm RealmID) error {
+	return fmt.Errorf("identity: certificate of %v is %w (%s, this one is %s)", c, ErrForeignRealm, c.Realm.Short(), realm.Short())
+}
+
+// certificate checks every field and returns what the body says, without Raw and PublicKey.
 func (b *certificateBody) certificate() (*Certificate, error) {
-	if len(b.Realm) != len(RealmID{}) {
-		return nil, fmt.Errorf("%w: realm id of %d bytes", ErrFormat, len(b.Realm))
+	if len(b.Realm) != len(RealmID{}) || len(b.PublicKey) != PublicKeySize {
+		return nil, fmt.Errorf("%w: realm id of %d bytes, public key of %d", ErrFormat, len(b.Realm), len(b.PublicKey))
 	}
 	if err := CheckName(b.Name); err != nil {
 		return nil, err
@@ -113,24 +113,18 @@ func (b *certificateBody) certificate() (*Certificate, error) {
 	if b.NotBefore > maxUnix || b.NotAfter > maxUnix || b.NotBefore >= b.NotAfter {
 		return nil, fmt.Errorf("%w: not-before %d and not-after %d", ErrFormat, b.NotBefore, b.NotAfter)
 	}
-	var ipv4 netip.Addr
+	c := &Certificate{
+		Realm: RealmID(b.Realm), Serial: b.Serial, Name: b.Name,
+		ID: ID(sha256.Sum256(b.PublicKey)), Groups: b.Groups,
+		NotBefore: time.Unix(int64(b.NotBefore), 0).UTC(),
+		NotAfter:  time.Unix(int64(b.NotAfter), 0).UTC(),
+	}
+	c.IPv6 = c.Realm.Addr(c.ID)
 	if b.IPv4 != nil {
-		ipv4, _ = netip.AddrFromSlice(b.IPv4)
-		if err := checkIPv4(ipv4); err != nil {
+		c.IPv4, _ = netip.AddrFromSlice(b.IPv4)
+		if err := checkIPv4(c.IPv4); err != nil {
 			return nil, err
 		}
 	}
-	key, err := ParsePublicKey(b.PublicKey)
-	if err != nil {
-		return nil, err
-	}
-	c := &Certificate{
-		Serial: b.Serial, Name: b.Name, ID: ID(key.digest()), PublicKey: key,
-		Groups: b.Groups, IPv4: ipv4,
-		NotBefore: time.Unix(int64(b.NotBefore), 0).UTC(),
-		NotAfter:  time.Unix(int64(b.NotAfter), 0).UTC(),
-		Realm:     RealmID(b.Realm),
-	}
-	c.IPv6 = c.Realm.Addr(c.ID)
 	return c, nil
 }

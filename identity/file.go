@@ -160,3 +160,12 @@ func syncDir(dir string) error {
 	}
 	return nil
 }
+
+// reason takes the operation and the path off an error of package os, which the caller's own
+// words have.
+func reason(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
+	}
+	return err
+}

@@ -51,7 +51,7 @@ type LoadOptions struct {
 func Load(path string, o LoadOptions) (*Identity, error) {
 	b, err := readSecret(path, maxIdentitySize, o.AllowGroupReadable)
 	if err != nil {
-		return nil, fmt.Errorf("identity: load %s: %w", path, err)
+		return nil, fmt.Errorf("identity: load %s: %w", path, reason(err))
 	}
 	id, err := parseIdentity(b)
 	if err != nil {
@@ -145,7 +145,7 @@ func (i *Identity) Save(path string) error {
 		return err
 	}
 	if err := writeSecret(path, b); err != nil {
-		return fmt.Errorf("identity: save %s: %w", path, err)
+		return fmt.Errorf("identity: save %s: %w", path, reason(err))
 	}
 	return nil
 }

@@ -33,7 +33,11 @@ type Session struct {
 	nonce Nonce
 	mtu   uint16
 
-	mu    sync.Mutex // held to replace state
+	mu sync.Mutex // held to replace state
+	// previousUsed says that the previous epoch was once the current one of a record; at the
+	// start it is just the day before.
+	previousUsed bool
+
 	state atomic.Pointer[sessionState]
 }
 
@@ -157,6 +161,7 @@ func (s *Session) Advance(now time.Time) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("identity: advance to epoch %d: %w", epoch, err)
 	}
+	s.previousUsed = true
 	return true, nil
 }
 
@@ -170,20 +175,11 @@ func (s *Session) Observe(own *Record) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.state.Load()
-	current, previous := st.current, st.previous
-	switch e := own.Current.Epoch; {
-	case e > current.Epoch:
-		if current, err = s.id.newEpoch(e, true); err != nil {
-			return false, fmt.Errorf("identity: observe epoch %d: %w", e, err)
-		}
-		previous = st.current
-	case e < previous.Epoch && previous.seq == nil:
-		// The anchor was off for days: what others still hold is older than yesterday's tag,
-		// which nobody has seen.
-		if previous, err = s.id.newEpoch(e, false); err != nil {
-			return false, fmt.Errorf("identity: observe epoch %d: %w", e, err)
-		}
+	current, previous, err := s.epochsAfter(st, own.Current.Epoch)
+	if err != nil {
+		return false, fmt.Errorf("identity: observe epoch %d: %w", own.Current.Epoch, err)
 	}
+	s.previousUsed = s.previousUsed || previous.Epoch == own.Current.Epoch || current != st.current
 	if current == st.current && previous == st.previous && st.record.NewerThan(own) {
 		return false, nil
 	}
@@ -191,6 +187,21 @@ func (s *Session) Observe(own *Record) (changed bool, err error) {
 		return false, fmt.Errorf("identity: observe: %w", err)
 	}
 	return true, nil
+}
+
+// epochsAfter returns what the session's epochs become once another session is known to have used
+// epoch e. An older one than the current replaces a previous one that nobody has ever seen in use:
+// after days of absence it is what others still hold. The caller holds mu.
+func (s *Session) epochsAfter(st *sessionState, e uint32) (current, previous *epochSecrets, err error) {
+	current, previous = st.current, st.previous
+	switch {
+	case e > current.Epoch:
+		previous = current
+		current, err = s.id.newEpoch(e, true)
+	case e < current.Epoch && (e > previous.Epoch || e < previous.Epoch && !s.previousUsed):
+		previous, err = s.id.newEpoch(e, false)
+	}
+	return current, previous, err
 }
 
 // SetListNumber states in the record that the anchor holds a revocation list of that number. It

@@ -141,7 +141,7 @@ func (v *Verifier) AcceptsGeneration(generation uint32) bool {
 // ClockTolerance, ErrRevoked by the list adopted last. It costs no signature check.
 func (v *Verifier) Check(c *Certificate) error {
 	if c.Realm != v.realm {
-		return fmt.Errorf("identity: certificate of %v is %w (%s, this one is %s)", c, ErrForeignRealm, c.Realm.Short(), v.realm.Short())
+		return foreign(c, v.realm)
 	}
 	if l := v.Current(); l != nil && l.Revoked(c.Serial) {
 		return fmt.Errorf("identity: %v: %w (serial %d, revocation list %d)", c, ErrRevoked, c.Serial, l.Number)

@@ -1,0 +1,85 @@
+package identity
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+)
+
+// expectEveryFlipRejected flips bits of golden bytes one at a time. step 1 is every bit; a larger one, prime to 8, is
+// a sample that touches each byte in turn at another bit.
+func expectEveryFlipRejected(t *testing.T, raw []byte, step int, read func([]byte) error) {
+	t.Helper()
+	if err := read(raw); err != nil {
+		t.Fatalf("golden bytes are rejected: %v", err)
+	}
+	b := bytes.Clone(raw)
+	for bit := 0; bit < len(b)*8; bit += step {
+		b[bit/8] ^= 1 << (bit % 8)
+		err := read(b)
+		b[bit/8] ^= 1 << (bit % 8)
+		switch {
+		case err == nil:
+			t.Fatalf("bit %d of byte %d can be flipped unseen", bit%8, bit/8)
+		case !errors.Is(err, ErrFormat) && !errors.Is(err, ErrSignature) && !errors.Is(err, ErrForeignRealm):
+			t.Fatalf("bit %d of byte %d: error is of no kind: %v", bit%8, bit/8, err)
+		}
+	}
+}
+
+func TestFlipCertificate(t *testing.T) {
+	v := goldenVerifier(t)
+	expectEveryFlipRejected(t, goldenFile(t, "certificate.cbor"), 1, func(b []byte) error {
+		_, err := v.Certificate(b)
+		return err
+	})
+}
+
+func TestFlipRecord(t *testing.T) {
+	step := 9
+	if *long {
+		step = 1
+	}
+	v := goldenVerifier(t)
+	expectEveryFlipRejected(t, goldenFile(t, "record.cbor"), step, func(b []byte) error {
+		_, err := v.Record(b)
+		return err
+	})
+}
+
+func TestFlipRevocations(t *testing.T) {
+	v := goldenVerifier(t)
+	expectEveryFlipRejected(t, goldenFile(t, "revocations.cbor"), 1, func(b []byte) error {
+		_, err := v.Revocations(b)
+		return err
+	})
+}
+
+func TestFlipLocator(t *testing.T) {
+	c := must(goldenVerifier(t).Certificate(goldenFile(t, "certificate.cbor")))(t)
+	expectEveryFlipRejected(t, goldenFile(t, "locator.bin"), 1, func(b []byte) error {
+		if !verifyLocator(c, epochAt(goldenTime), b) {
+			return ErrSignature
+		}
+		return nil
+	})
+}
+
+func TestFlipIdentityFile(t *testing.T) {
+	expectEveryFlipRejected(t, goldenFile(t, "identity.anchor"), 1, func(b []byte) error {
+		_, err := Parse(b)
+		return err
+	})
+}
+
+func TestFlipAuthorityFile(t *testing.T) {
+	expectEveryFlipRejected(t, goldenFile(t, "authority.anchor"), 1, func(b []byte) error {
+		_, err := parseAuthority(b)
+		return err
+	})
+}
+
+func goldenVerifier(t *testing.T) *Verifier {
+	t.Helper()
+	return NewVerifier(must(Parse(goldenFile(t, "identity.anchor")))(t), goldenClock)
+}
