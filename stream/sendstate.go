@@ -282,6 +282,9 @@ func (s *SendState) GiveUp(number uint64) {
 	}
 	if o.size > 0 {
 		s.used -= uint64(o.size)
+		if len(s.given) == Window {
+			s.given = s.given[:copy(s.given, s.given[1:])]
+		}
 		s.given = append(s.given, givenUp{number, s.next, o.size})
 	}
 	s.drop(o)
