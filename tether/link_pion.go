@@ -112,6 +112,23 @@ func newLinkMaker(o linkOptions) (linkMaker, error) {
 	return m, nil
 }
 
+// validateServers has pion read the servers as it will for each link.
+func validateServers(servers []ICEServer) error {
+	m, err := newLinkMaker(linkOptions{servers: servers, net: noNet{}, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	l, err := m.newLink(func() {})
+	if err != nil {
+		return err
+	}
+	l.close()
+	return nil
+}
+
+// noNet is a network for links that never gather.
+type noNet struct{ transport.Net }
+
 // current returns the certificate for new links, a new one once it is a day old.
 func (m *pionMaker) current() (*webrtc.Certificate, error) {
 	m.mu.Lock()
