@@ -2,7 +2,6 @@ package identity
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -22,10 +21,7 @@ func CheckName(name string) error {
 	if err := checkLabel("name", name); err != nil {
 		return err
 	}
-	if _, err := netip.ParseAddr(name); err == nil {
-		return fmt.Errorf("identity: name %q is an IP address: %w", name, ErrFormat)
-	}
-	if isNumber(name) {
+	if isNumber(name) { // all other forms of addresses have a dot or a colon
 		return fmt.Errorf("identity: name %q is a number, which many programs take for an IPv4 address: %w", name, ErrFormat)
 	}
 	if _, err := ParseID(name); err == nil {
