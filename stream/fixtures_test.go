@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -154,6 +155,21 @@ type realm struct {
 	authority  *identity.Authority
 	alice, bob *member
 }
+
+// sharedRealm is the realm of all tests that change nothing about it: making one takes long.
+func sharedRealm(t testing.TB) *realm {
+	t.Helper()
+	realmOnce.Do(func() { realmShared = newRealm(t) })
+	if realmShared == nil {
+		t.Fatal("no realm")
+	}
+	return realmShared
+}
+
+var (
+	realmOnce   sync.Once
+	realmShared *realm
+)
 
 func newRealm(t testing.TB) *realm {
 	t.Helper()

@@ -15,7 +15,7 @@ import (
 )
 
 func TestHandshake(t *testing.T) {
-	r := newRealm(t)
+	r := sharedRealm(t)
 	predecessor := wire.StreamID(pattern(16, 9))
 	i, open, err := NewInitiator(InitiatorConfig{
 		Session: r.alice.session, Peer: r.bob.session.Record(), Predecessor: predecessor, Signer: r.alice.signer(),
@@ -96,7 +96,7 @@ func exchange(t *testing.T, alice, bob *Established) {
 
 // The first valid accept wins; a repeated open gets the same accept, other bytes get none.
 func TestHandshakeRepeated(t *testing.T) {
-	r := newRealm(t)
+	r := sharedRealm(t)
 	i, open := r.alice.initiate(t, r.bob)
 	accept, bob := r.bob.answer(t, open, 1)
 	again, err := bob.Answer(open)
@@ -130,7 +130,7 @@ func TestHandshakeRepeated(t *testing.T) {
 
 // An open that does not belong to this anchor, or comes from one that may not, is refused.
 func TestHandshakeRefused(t *testing.T) {
-	r, other := newRealm(t), newRealm(t)
+	r, other := sharedRealm(t), newRealm(t)
 	_, open := r.alice.initiate(t, r.bob)
 	_, err := OpenBox1(r.alice.session, open)
 	wantError(t, "open for another anchor", err, ErrTag)
@@ -187,7 +187,7 @@ func forge(t *testing.T, r *realm, change func(tr *transcript, e *wire.Envelope)
 
 // Whatever is in a box that opens, its signature and stream id have to fit it.
 func TestOpenForged(t *testing.T) {
-	r := newRealm(t)
+	r := sharedRealm(t)
 	resign := func(tr *transcript, e *wire.Envelope, c identity.Context) {
 		h1 := tr.hash()
 		e.Stream, _ = streamIDs(&h1)
@@ -248,7 +248,7 @@ func TestOpenForged(t *testing.T) {
 
 // An ephemeral key that is none is the initiator's fault, found when the responder answers.
 func TestAcceptBadEphemeral(t *testing.T) {
-	r := newRealm(t)
+	r := sharedRealm(t)
 	open := forge(t, r, func(tr *transcript, e *wire.Envelope) {
 		for i := range 1184 { // ML-KEM coefficients above q
 			tr.box.Ephemeral[i] = 0xff
@@ -270,7 +270,7 @@ func TestAcceptBadEphemeral(t *testing.T) {
 
 // An accept counts only if the responder signed it for this open.
 func TestAcceptForged(t *testing.T) {
-	r := newRealm(t)
+	r := sharedRealm(t)
 	for name, tc := range map[string]struct {
 		change func(i *Initiator, b *wire.AcceptBox, e *wire.Envelope)
 		want   error
@@ -343,7 +343,7 @@ func TestHopLimitDrawn(t *testing.T) {
 	if len(seen) != 4 {
 		t.Errorf("200 draws gave %d values", len(seen))
 	}
-	r := newRealm(t)
+	r := sharedRealm(t)
 	i, open := r.alice.initiate(t, r.bob)
 	accept, bob := r.bob.answer(t, open, 1)
 	alice, err := i.Accept(accept, epoch0)
@@ -367,7 +367,7 @@ func TestHopLimitDrawn(t *testing.T) {
 
 // A peer whose record holds no valid key fails the open before anything is sent.
 func TestNewInitiatorBadKey(t *testing.T) {
-	r := newRealm(t)
+	r := sharedRealm(t)
 	bad := *r.bob.session.Record()
 	bad.Current.KEM = bad.Current.KEM[:100]
 	_, _, err := NewInitiator(InitiatorConfig{Session: r.alice.session, Peer: &bad, Signer: r.alice.signer()})

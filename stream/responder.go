@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
@@ -39,27 +40,33 @@ func openHello(session *identity.Session, message []byte) (*Hello, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := message[wire.EnvelopeSize:]
-	b, err := wire.ParseOpenBody(body)
+	b, err := wire.ParseOpenBody(message[wire.EnvelopeSize:])
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	h := &Hello{session: session, id: e.Stream}
-	if h.s1, err = session.Decapsulate(e.Tag, b.Ciphertext); err != nil {
+	s1, err := session.Decapsulate(e.Tag, b.Ciphertext)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTag, err)
 	}
+	h := &Hello{session: session, id: e.Stream, s1: s1}
+	h.t.realm, h.t.responder = session.Identity().Realm(), session.Identity().ID()
+	h.t.ciphertext = bytes.Clone(b.Ciphertext)
+	return h, h.unbox(message, len(b.Box))
+}
+
+// unbox opens the box of size bytes at the end of an open.
+func (h *Hello) unbox(message []byte, size int) error {
+	body := message[wire.EnvelopeSize:]
 	var nonce [nonceSize]byte
-	plain, err := openBox(message, len(body)-len(b.Box), nonce[:], nil, h.s1, openLabel)
+	plain, err := openBox(message, len(body)-size, nonce[:], nil, h.s1, openLabel)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if h.t.box, err = wire.ParseOpenBox(plain); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	h.t.realm, h.t.responder = session.Identity().Realm(), session.Identity().ID()
-	h.t.ciphertext = append([]byte(nil), b.Ciphertext...)
 	h.openHash = sha256.Sum256(body)
-	return h, nil
+	return nil
 }
 
 // ID is the stream id that the open bears.
