@@ -6,8 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"time"
-
-	"github.com/veil-net/anchor/identity"
 )
 
 // Dial connects to address on the overlay. The network is "tcp", "tcp4", "tcp6", "udp", "udp4"
@@ -172,5 +170,3 @@ func overlayAddr(addr net.Addr) (netip.Addr, error) {
 	}
 	return a.Unmap(), nil
 }
-
-var _ = identity.ID{}

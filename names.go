@@ -13,11 +13,15 @@ import (
 
 	"github.com/veil-net/anchor/control"
 	"github.com/veil-net/anchor/identity"
+	"github.com/veil-net/anchor/stream"
 )
 
 // ErrUnknownName says that no member of the realm has the name: the directory was read whole,
 // and the name did not appear within Config.LookupWait.
 var ErrUnknownName = errors.New("anchor: unknown name")
+
+// ErrNotAllowed says that the access rule of this node excludes the peer.
+var ErrNotAllowed = stream.ErrNotAllowed
 
 // suffix may follow a name, so that names can stand where others are resolved elsewhere.
 const suffix = ".anchor"
@@ -100,7 +104,7 @@ func (p *pipeline) find(ctx context.Context, t target) (*identity.Record, error)
 			return nil, p.lookupError(ctx, t)
 		case errors.Is(err, control.ErrUnknown):
 			if t.key.Name != "" && time.Since(began) >= p.lookupWait() {
-				return nil, p.unknownName(ctx, t)
+				return nil, p.unknownName(t)
 			}
 		case !errors.Is(err, control.ErrNotReady):
 			return nil, fmt.Errorf("look up %s: %w", t.text, err)
@@ -129,9 +133,11 @@ func (p *pipeline) lookupError(ctx context.Context, t target) error {
 	return fmt.Errorf("look up %s: not in the directory of realm %q yet: %w", t.text, p.node.cfg.Identity.RealmName(), cause)
 }
 
-func (p *pipeline) unknownName(ctx context.Context, t target) error {
-	return fmt.Errorf("%w: %q is not a member of realm %q (%s)%s",
-		ErrUnknownName, t.text, p.node.cfg.Identity.RealmName(), p.node.cfg.Identity.Realm().Short(), p.lonely(ctx))
+// unknownName names the realm: an identity of another realm than the peer's cannot see it.
+func (p *pipeline) unknownName(t target) error {
+	id := p.node.cfg.Identity
+	return fmt.Errorf("%w: nobody in realm %q (%s) is called %q; does this identity belong to the same realm?",
+		ErrUnknownName, id.RealmName(), id.Realm().Short(), t.text)
 }
 
 // splitAddress parses "host:port" with a numeric port.

@@ -1,6 +1,8 @@
 package anchor
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,4 +25,18 @@ func peerOf(c *identity.Certificate) Peer {
 		ID: c.ID, Name: c.Name, Groups: slices.Clone(c.Groups),
 		IPv4: c.IPv4, IPv6: c.IPv6, NotAfter: c.NotAfter,
 	}
+}
+
+// Revoke takes a revocation list of the realm's authority and makes it known: it is applied here,
+// kept in the directory, and broadcast to all members. It starts the node if need be. A list that is
+// not newer than the one in force changes nothing and is no error.
+func (n *Node) Revoke(ctx context.Context, list *identity.RevocationList) error {
+	p, err := n.running(ctx)
+	if err == nil {
+		err = p.control.Revoke(ctx, list)
+	}
+	if err != nil {
+		return fmt.Errorf("anchor: revoke: %w", err)
+	}
+	return nil
 }

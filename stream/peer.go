@@ -28,7 +28,10 @@ type peer struct {
 	changed chan struct{} // closed, and made anew, when any of current, fault and ended changes
 	ended   bool          // keep has returned, or never ran
 
-	draining []*outbound // closed, not all acknowledged; keep's own
+	// What follows is keep's own.
+	draining []*outbound // closed, not all acknowledged
+	opening  bool        // an opening is under way
+	results  chan opened // of openings; capacity 1, as one is under way at most
 
 	wake  chan struct{} // tells keep to look again
 	dozes atomic.Bool   // keep looks again only after dozeTime
@@ -45,7 +48,10 @@ const (
 )
 
 func newPeer(e *Endpoint, id identity.ID) *peer {
-	return &peer{e: e, id: id, changed: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &peer{
+		e: e, id: id,
+		changed: make(chan struct{}), wake: make(chan struct{}, 1), results: make(chan opened, 1),
+	}
 }
 
 func (p *peer) retain() {
@@ -147,6 +153,8 @@ func (p *peer) keep() {
 		select {
 		case <-timer.C:
 		case <-p.wake:
+		case r := <-p.results:
+			p.settleOpening(r, &retry)
 		case <-p.e.life.Done():
 			return
 		}
@@ -167,8 +175,10 @@ func (p *peer) step(now time.Time, retry *backoff) (next time.Duration, done boo
 	p.settleDraining(now)
 	if o == nil {
 		switch {
+		case p.opening:
+			return watchTime, false
 		case wanted && retry.due(now):
-			p.renew(nil, retry)
+			p.begin(nil)
 			return watchTime, false
 		case wanted:
 			return retry.left(now), false
@@ -177,14 +187,14 @@ func (p *peer) step(now time.Time, retry *backoff) (next time.Duration, done boo
 		}
 		return dozeTime, uses == 0 && p.leave()
 	}
-	switch o.decide(now) {
+	switch o.decide(now, p.opening) {
 	case taskRestart:
 		p.e.count.restarts.Inc()
-		p.renew(o, retry)
+		p.begin(o)
 	case taskRotate:
 		if retry.due(now) {
 			p.e.count.rotations.Inc()
-			p.renew(o, retry)
+			p.begin(o)
 		}
 	case taskClose:
 		p.retire(o, nil)
@@ -192,7 +202,7 @@ func (p *peer) step(now time.Time, retry *backoff) (next time.Duration, done boo
 		o.probe()
 	}
 	o.repair(now)
-	if o.busy() || len(p.draining) > 0 {
+	if o.busy() || p.opening || len(p.draining) > 0 {
 		return watchTime, false
 	}
 	return dozeTime, false
@@ -210,21 +220,37 @@ func (p *peer) settleDraining(now time.Time) {
 	})
 }
 
-// renew opens a stream and puts it in the place of old, which may be nil: make before break.
-func (p *peer) renew(old *outbound, retry *backoff) {
-	o, err := p.open(p.e.life, old)
-	if err != nil {
-		final := isFinal(err)
-		p.e.cfg.Logger.Debug("stream not opened", "peer", p.id.Short(), "err", err)
-		p.mu.Lock()
-		p.fault, p.final = err, final
-		p.change()
-		p.mu.Unlock()
-		retry.failed(time.Now())
+// opened is the result of an opening.
+type opened struct {
+	old *outbound // to be replaced; may be nil
+	o   *outbound
+	err error
+}
+
+// begin opens a stream beside old, which may be nil, in a goroutine of its own: what is under
+// way on old needs care meanwhile.
+func (p *peer) begin(old *outbound) {
+	p.opening = true
+	p.e.wg.Go(func() {
+		o, err := p.open(p.e.life, old)
+		p.results <- opened{old, o, err}
+	})
+}
+
+// settleOpening puts a new stream in the place of the old one: make before break.
+func (p *peer) settleOpening(r opened, retry *backoff) {
+	p.opening = false
+	if r.err == nil {
+		retry.succeeded()
+		p.retire(r.old, r.o)
 		return
 	}
-	retry.succeeded()
-	p.retire(old, o)
+	p.e.cfg.Logger.Debug("stream not opened", "peer", p.id.Short(), "err", r.err)
+	p.mu.Lock()
+	p.fault, p.final = r.err, isFinal(r.err)
+	p.change()
+	p.mu.Unlock()
+	retry.failed(time.Now())
 }
 
 // retire takes old out of use, puts o (or nothing) in its place, and closes old.
@@ -269,8 +295,13 @@ func (p *peer) leave() bool {
 	return true
 }
 
-// finish runs when keep returns.
+// finish runs when keep returns. An opening under way ends with the Endpoint.
 func (p *peer) finish() {
+	if p.opening {
+		if r := <-p.results; r.o != nil {
+			r.o.end(net.ErrClosed)
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true

@@ -39,8 +39,9 @@ type Inbound interface {
 	// packets of the result are windows of m. Failures are counted here by cause. The
 	// caller keeps its reference of m.
 	Open(m *buffer.Buf) (Data, error)
-	// Consumed says that size bytes of messages, envelopes included, have left the Sink by
-	// delivery or otherwise, which opens the window as far again.
+	// Consumed says that messages of size bytes together, envelopes included, have left the
+	// Sink by delivery or otherwise, which opens the window as far again. Only messages that
+	// Open has accepted count: others were never sent by the peer.
 	Consumed(size int)
 	// Missing reports a gap that the Sink sees, which is acknowledged at once.
 	Missing()

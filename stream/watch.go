@@ -22,8 +22,8 @@ const (
 )
 
 // decide says what is due. A restart comes before what the policy wants: it is the rule of
-// protocol section 3 and not to be chosen.
-func (o *outbound) decide(now time.Time) task {
+// protocol section 3 and not to be chosen. opening says that a successor is under way.
+func (o *outbound) decide(now time.Time, opening bool) task {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.ended {
@@ -32,18 +32,22 @@ func (o *outbound) decide(now time.Time) task {
 	if o.state.Outstanding() == 0 {
 		o.restart.Idle()
 	}
-	if o.restart.Due(now, o.state.PTO()) {
+	if !opening && o.restart.Due(now, o.state.PTO()) {
 		o.restart.Restarted(now)
 		return taskRestart
 	}
-	if o.retired { // a hard limit, or a failure to sign
+	if o.retired && !opening { // a hard limit, or a failure to sign
 		return taskRotate
 	}
-	switch o.peer.e.cfg.Policy.Decide(o.observation(now)) {
+	switch o.peer.e.cfg.Policy.Decide(o.observation(now, opening)) {
 	case Rotate:
-		return taskRotate
+		if !opening {
+			return taskRotate
+		}
 	case Close:
-		return taskClose
+		if !opening {
+			return taskClose
+		}
 	}
 	if o.waiting > 0 && !now.Before(o.probeAt) {
 		o.probeAt = now.Add(o.state.PTO())
@@ -52,9 +56,9 @@ func (o *outbound) decide(now time.Time) task {
 	return taskNone
 }
 
-func (o *outbound) observation(now time.Time) Observation {
+func (o *outbound) observation(now time.Time, opening bool) Observation {
 	return Observation{
-		Open: true, Age: now.Sub(o.born), Messages: o.sealer.Next(), Bytes: o.bytes,
+		Open: true, Rotating: opening, Age: now.Sub(o.born), Messages: o.sealer.Next(), Bytes: o.bytes,
 		Idle: now.Sub(o.lastData), SRTT: o.state.SRTT(),
 		Outstanding: o.state.Outstanding(), Waiting: o.waiting + o.sending, Draw: o.draw,
 	}
