@@ -3,7 +3,7 @@ package identity
 import "testing"
 
 func BenchmarkSign(b *testing.B) {
-	id := must(Parse(goldenFile(b, "identity.anchor")))(b)
+	id := must(Parse(goldenFile(b, "identity.bin")))(b)
 	msg := make([]byte, 33)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -14,7 +14,7 @@ func BenchmarkSign(b *testing.B) {
 }
 
 func BenchmarkVerify(b *testing.B) {
-	id := must(Parse(goldenFile(b, "identity.anchor")))(b)
+	id := must(Parse(goldenFile(b, "identity.bin")))(b)
 	msg := make([]byte, 33)
 	sig := must(id.Sign(ContextBatch, msg))(b)
 	b.ReportAllocs()
@@ -26,7 +26,7 @@ func BenchmarkVerify(b *testing.B) {
 }
 
 func BenchmarkVerifierRecord(b *testing.B) {
-	id := must(Parse(goldenFile(b, "identity.anchor")))(b)
+	id := must(Parse(goldenFile(b, "identity.bin")))(b)
 	raw := goldenFile(b, "record.cbor")
 	b.Run("new", func(b *testing.B) { // its anchor is unknown
 		b.ReportAllocs()
@@ -51,7 +51,7 @@ func BenchmarkVerifierRecord(b *testing.B) {
 }
 
 func BenchmarkVerifierCheck(b *testing.B) {
-	id := must(Parse(goldenFile(b, "identity.anchor")))(b)
+	id := must(Parse(goldenFile(b, "identity.bin")))(b)
 	v := NewVerifier(id, goldenClock)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -68,7 +68,7 @@ func BenchmarkSequenceChain(b *testing.B) {
 }
 
 func BenchmarkNewSession(b *testing.B) {
-	id := must(Parse(goldenFile(b, "identity.anchor")))(b)
+	id := must(Parse(goldenFile(b, "identity.bin")))(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		must(NewSession(id, SessionOptions{}))(b)
@@ -76,7 +76,7 @@ func BenchmarkNewSession(b *testing.B) {
 }
 
 func BenchmarkEncapsulate(b *testing.B) {
-	s := must(NewSession(must(Parse(goldenFile(b, "identity.anchor")))(b), SessionOptions{}))(b)
+	s := must(NewSession(must(Parse(goldenFile(b, "identity.bin")))(b), SessionOptions{}))(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, _, err := Encapsulate(s.Record().Current.KEM); err != nil {
@@ -86,7 +86,7 @@ func BenchmarkEncapsulate(b *testing.B) {
 }
 
 func BenchmarkDecapsulate(b *testing.B) {
-	s := must(NewSession(must(Parse(goldenFile(b, "identity.anchor")))(b), SessionOptions{}))(b)
+	s := must(NewSession(must(Parse(goldenFile(b, "identity.bin")))(b), SessionOptions{}))(b)
 	ct, _, err := Encapsulate(s.Record().Current.KEM)
 	if err != nil {
 		b.Fatal(err)

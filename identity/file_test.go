@@ -19,7 +19,7 @@ func reseal(file []byte) []byte {
 }
 
 func TestLoadErrors(t *testing.T) {
-	good := goldenFile(t, "identity.anchor")
+	good := goldenFile(t, "identity.bin")
 	for _, c := range []struct {
 		name    string
 		content []byte
@@ -36,7 +36,7 @@ func TestLoadErrors(t *testing.T) {
 		{"changed byte", flipped(good, 8*2000), ErrCorrupt, "checksum"},
 		{"later version", future(good), ErrVersion, "2, this program reads 1"},
 		{"a text", []byte("-----BEGIN PRIVATE KEY-----\n"), ErrNotIdentity, "not written by anchor"},
-		{"an authority", goldenFile(t, "authority.anchor"), ErrNotIdentity, "holds a realm authority"},
+		{"an authority", goldenFile(t, "authority.bin"), ErrNotIdentity, "holds a realm authority"},
 		{"a huge file", make([]byte, maxIdentitySize+1), ErrNotIdentity, "more than"},
 		{"no CBOR", encodeFile(magicIdentity, []byte("hello")), ErrFormat, "EOF"},
 	} {
@@ -104,7 +104,7 @@ func TestLoadPermissions(t *testing.T) {
 		t.Skip("permission bits mean nothing here")
 	}
 	path := filepath.Join(t.TempDir(), "id.anchor")
-	if err := os.WriteFile(path, goldenFile(t, "identity.anchor"), 0o600); err != nil {
+	if err := os.WriteFile(path, goldenFile(t, "identity.bin"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	load := func(mode fs.FileMode, o LoadOptions) error {
@@ -125,7 +125,7 @@ func TestLoadPermissions(t *testing.T) {
 }
 
 func TestSaveIsPrivateAndWhole(t *testing.T) {
-	id := must(Parse(goldenFile(t, "identity.anchor")))(t)
+	id := must(Parse(goldenFile(t, "identity.bin")))(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "id.anchor")
 	if err := os.WriteFile(path, []byte("what was there before"), 0o644); err != nil {
@@ -137,7 +137,7 @@ func TestSaveIsPrivateAndWhole(t *testing.T) {
 	if info := must(os.Stat(path))(t); runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode())
 	}
-	if got := must(os.ReadFile(path))(t); !bytes.Equal(got, goldenFile(t, "identity.anchor")) {
+	if got := must(os.ReadFile(path))(t); !bytes.Equal(got, goldenFile(t, "identity.bin")) {
 		t.Error("file differs")
 	}
 	if names := must(os.ReadDir(dir))(t); len(names) != 1 {
@@ -149,7 +149,7 @@ func TestSaveIsPrivateAndWhole(t *testing.T) {
 }
 
 func TestSaveFailureLeavesNothing(t *testing.T) {
-	id := must(Parse(goldenFile(t, "identity.anchor")))(t)
+	id := must(Parse(goldenFile(t, "identity.bin")))(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "taken")
 	if err := os.MkdirAll(filepath.Join(path, "full"), 0o700); err != nil {

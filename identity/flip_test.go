@@ -69,14 +69,14 @@ func TestFlipLocator(t *testing.T) {
 }
 
 func TestFlipIdentityFile(t *testing.T) {
-	expectEveryFlipRejected(t, goldenFile(t, "identity.anchor"), 1, func(b []byte) error {
+	expectEveryFlipRejected(t, goldenFile(t, "identity.bin"), 1, func(b []byte) error {
 		_, err := Parse(b)
 		return err
 	})
 }
 
 func TestFlipAuthorityFile(t *testing.T) {
-	expectEveryFlipRejected(t, goldenFile(t, "authority.anchor"), 1, func(b []byte) error {
+	expectEveryFlipRejected(t, goldenFile(t, "authority.bin"), 1, func(b []byte) error {
 		_, err := parseAuthority(b)
 		return err
 	})
@@ -84,5 +84,5 @@ func TestFlipAuthorityFile(t *testing.T) {
 
 func goldenVerifier(t *testing.T) *Verifier {
 	t.Helper()
-	return NewVerifier(must(Parse(goldenFile(t, "identity.anchor")))(t), goldenClock)
+	return NewVerifier(must(Parse(goldenFile(t, "identity.bin")))(t), goldenClock)
 }

@@ -57,8 +57,8 @@ func FuzzRevocations(f *testing.F) {
 }
 
 func FuzzIdentityFile(f *testing.F) {
-	f.Add(goldenFile(f, "identity.anchor"))
-	f.Add(goldenFile(f, "authority.anchor"))
+	f.Add(goldenFile(f, "identity.bin"))
+	f.Add(goldenFile(f, "authority.bin"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if id, err := Parse(b); err == nil && !bytes.Equal(must(id.Marshal())(t), b) {
 			t.Fatalf("identity of %x encodes to something else", b)
@@ -74,7 +74,7 @@ func FuzzIdentityFile(f *testing.F) {
 }
 
 func fuzzVerifier(f *testing.F) *Verifier {
-	id, err := Parse(goldenFile(f, "identity.anchor"))
+	id, err := Parse(goldenFile(f, "identity.bin"))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -50,8 +50,8 @@ func (g *golden) files(t *testing.T) map[string][]byte {
 		"record.cbor":      r.Raw,
 		"revocations.cbor": g.authority.Revocations().Raw,
 		"locator.bin":      r.Current.Locator,
-		"identity.anchor":  must(g.carol.Marshal())(t),
-		"authority.anchor": must(g.authority.marshal())(t),
+		"identity.bin":  must(g.carol.Marshal())(t),
+		"authority.bin": must(g.authority.marshal())(t),
 		"vectors.json":     g.vectors(t),
 	}
 }
@@ -110,7 +110,7 @@ func TestGolden(t *testing.T) {
 // TestGoldenMeaning reads the stored bytes and checks each field, so that a change of encoder
 // and decoder together does not go unseen.
 func TestGoldenMeaning(t *testing.T) {
-	id := must(Parse(goldenFile(t, "identity.anchor")))(t)
+	id := must(Parse(goldenFile(t, "identity.bin")))(t)
 	var v struct {
 		IdentitySeed string `json:"identity_seed"`
 		AnchorID     string `json:"anchor_id_base32"`
@@ -137,7 +137,7 @@ func TestGoldenMeaning(t *testing.T) {
 	if l.Number != 1 || l.Generation != 1 || fmt.Sprint(l.Serials) != "[2]" || !l.HasSecret(id.RealmSecret()) {
 		t.Errorf("list says number %d, generation %d, serials %v", l.Number, l.Generation, l.Serials)
 	}
-	a := must(parseAuthority(goldenFile(t, "authority.anchor")))(t)
+	a := must(parseAuthority(goldenFile(t, "authority.bin")))(t)
 	if a.Name() != "golden realm" || a.Realm() != c.Realm || len(a.Issued()) != 3 {
 		t.Errorf("authority says %v, %v", a, a.Issued())
 	}
