@@ -61,6 +61,9 @@ type AckState struct {
 // within the hard limits.
 type arrival struct{ number, us uint32 }
 
+// flagged marks an arrival's us: the message came with the probe flag.
+const flagged = 1 << 31
+
 // NewAckState returns the state of a stream accepted at start with a grant of so many bytes.
 func NewAckState(rule GrantRule, grant uint64, start time.Time) *AckState {
 	a := &AckState{rule: rule, told: grant, aheadAt: grant, start: start}
@@ -125,16 +128,26 @@ func (a *AckState) settle() {
 	}
 }
 
-// Copy records the arrival at at of another copy of message number, which the Opener called a
-// duplicate; probe says that this copy bears the envelope's probe flag, so that the message
-// itself came first. Flags and duplicates are not authenticated: copies are hints.
+// Flagged says that message number, as it arrived first, bears the envelope's probe flag: it
+// is the copy, and the message itself may follow. Call it after Arrived.
+func (a *AckState) Flagged(number uint64) {
+	if t := &a.times[number%arrivals]; uint64(t.number) == number {
+		t.us |= flagged
+	}
+}
+
+// Copy records that message number, which the Opener called a duplicate, came once more at at;
+// probe says whether it bears the probe flag this time. If one of the two does, the next
+// acknowledgement tells how far apart they came; two without are a message sent again. Flags
+// and duplicates are not authenticated: copies are hints.
 func (a *AckState) Copy(number uint64, probe bool, at time.Time) {
 	t := a.times[number%arrivals]
-	if uint64(t.number) != number || a.ncopies == len(a.copies) {
+	first := t.us&flagged != 0
+	if uint64(t.number) != number || first == probe || a.ncopies == len(a.copies) {
 		return
 	}
-	offset := int64(a.us(at)) - int64(t.us)
-	if !probe { // the copy came first, this is the message
+	offset := int64(a.us(at)) - int64(t.us&^flagged)
+	if first {
 		offset = -offset
 	}
 	a.copies[a.ncopies] = wire.AckCopy{Number: number, Offset: int32(offset)}

@@ -182,8 +182,13 @@ func TestAckCopies(t *testing.T) {
 	a.Arrived(wire.KindData, 7, 0, 1, us(1000))
 	a.Copy(7, true, us(1400))
 	a.Arrived(wire.KindData, 8, 0, 1, us(2000))
-	a.Copy(8, false, us(2700)) // the copy, with its flag, had come first
-	a.Copy(9, true, us(3000))  // never arrived
+	a.Flagged(8)
+	a.Copy(8, true, us(2100))
+	a.Copy(8, false, us(2700)) // the message itself, after its copy
+	a.Arrived(wire.KindData, 10, 0, 1, us(2000))
+	a.Copy(10, false, us(2900)) // sent again
+	a.Flagged(11)               // has not arrived
+	a.Copy(9, true, us(3000))   // never arrived
 	var b wire.AckBody
 	a.Fill(&b, us(4000))
 	want := []wire.AckCopy{{Number: 7, Offset: 400}, {Number: 8, Offset: -700}}
