@@ -123,5 +123,5 @@ func (c Config) withDefaults() Config {
 // testSeams are what this package's tests replace.
 type testSeams struct {
 	clock func() time.Time
-	net   tether.Net // the sockets of links; nil means the machine's
+	links func(*tether.Config) // changes how links are made
 }

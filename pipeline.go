@@ -17,6 +17,7 @@ import (
 	"github.com/veil-net/anchor/ingress"
 	"github.com/veil-net/anchor/internal/queue"
 	"github.com/veil-net/anchor/internal/stats"
+	"github.com/veil-net/anchor/netstack"
 	"github.com/veil-net/anchor/route"
 	"github.com/veil-net/anchor/stream"
 	"github.com/veil-net/anchor/tether"
@@ -97,7 +98,7 @@ func (p *pipeline) makeSession(context.Context) (err error) {
 	}
 	mtu := c.MTU
 	if mtu == 0 {
-		mtu = defaultMTU
+		mtu = netstack.DefaultMTU
 	}
 	if c.Source != nil {
 		if mtu, err = c.Source.MTU(); err != nil {
@@ -119,11 +120,16 @@ func (p *pipeline) makeStages(context.Context) error {
 	})
 	p.defer_(func() { p.control.Close() })
 	p.router = route.New(route.Config{Policy: c.RoutePolicy, Stats: &p.stats, Clock: c.testing.clock})
-	p.tethers = tether.NewManager(tether.Config{
+	links := tether.Config{
 		Session: p.session, Verifier: p.verifier, Control: p.control, Receiver: p.router,
-		ICEServers: c.ICEServers, Net: c.testing.net, Loopback: c.Control.Loopback(),
+		Admit:      p.allow,
+		ICEServers: c.ICEServers, Loopback: control.Local(c.Control) || offline(),
 		Logger: log, Stats: &p.stats, Queues: &p.queues,
-	})
+	}
+	if change := c.testing.links; change != nil {
+		change(&links)
+	}
+	p.tethers = tether.NewManager(links)
 	p.defer_(func() { p.tethers.Close() })
 	p.ingress = ingress.New(ingress.Config{
 		Device: p.source, Local: p.node.cert.Addrs(), Logger: log, Stats: &p.stats, Queues: &p.queues,
@@ -142,6 +148,20 @@ func (p *pipeline) makeStages(context.Context) error {
 	})
 	p.stack.SetGate(p.egress)
 	return nil
+}
+
+// offline reports whether the machine has no interface but loopback: then links use that.
+func offline() bool {
+	all, err := net.Interfaces()
+	if err != nil {
+		return false // a sandbox hides them; pion finds what there is
+	}
+	for _, i := range all {
+		if i.Flags&net.FlagUp != 0 && i.Flags&net.FlagLoopback == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // connect joins the Master and opens the tap.

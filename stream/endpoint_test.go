@@ -567,6 +567,7 @@ func TestDropsAreCounted(t *testing.T) {
 type fullSink struct{}
 
 func (fullSink) Push(*buffer.Buf) bool { return false }
+func (fullSink) Pass(uint64, uint64)   {}
 func (fullSink) Final(uint64)          {}
 func (fullSink) Close()                {}
 

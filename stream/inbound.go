@@ -33,7 +33,6 @@ type inbound struct {
 	confirmed bool
 	ended     bool
 	closedAt  time.Time // when the peer's close came; zero before
-	final     uint64
 	got       uint64 // data messages
 
 	wake   chan struct{}
@@ -193,12 +192,16 @@ func (in *inbound) receiveControl(m *buffer.Buf, now time.Time) {
 	}
 	in.e.count.stage.In.Inc()
 	in.arrived(c.Kind, c.Number, c.Floor, size, now)
+	s := in.sink.Load()
+	if s != nil {
+		(*s).Pass(c.Number, c.Floor)
+	}
 	switch c.Kind {
 	case wire.KindClose:
 		in.mu.Lock()
-		in.closedAt, in.final = now, c.Final
+		in.closedAt = now
 		in.mu.Unlock()
-		if s := in.sink.Load(); s != nil {
+		if s != nil {
 			(*s).Final(c.Final)
 		}
 	case wire.KindProbe:

@@ -59,6 +59,9 @@ type Sink interface {
 	// Push takes a message and its reference. It never waits; it reports false, and leaves the
 	// reference to the caller, if the peer has sent more than its window.
 	Push(m *buffer.Buf) bool
+	// Pass says that number bears no data, and that numbers below floor will not come any more,
+	// so that nobody waits for them. It never waits.
+	Pass(number, floor uint64)
 	// Final says that the stream ends with message number last-1.
 	Final(last uint64)
 	// Close ends the Sink at once; it does not wait for its goroutine.

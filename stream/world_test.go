@@ -271,6 +271,8 @@ func (s *testSink) take(m *buffer.Buf) {
 	s.in.Consumed(size)
 }
 
+func (s *testSink) Pass(uint64, uint64) {}
+
 func (s *testSink) Final(last uint64) {
 	s.n.mu.Lock()
 	defer s.n.mu.Unlock()
