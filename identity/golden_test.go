@@ -50,8 +50,8 @@ func (g *golden) files(t *testing.T) map[string][]byte {
 		"record.cbor":      r.Raw,
 		"revocations.cbor": g.authority.Revocations().Raw,
 		"locator.bin":      r.Current.Locator,
-		"identity.bin":  must(g.carol.Marshal())(t),
-		"authority.bin": must(g.authority.marshal())(t),
+		"identity.bin":     must(g.carol.Marshal())(t),
+		"authority.bin":    must(g.authority.marshal())(t),
 		"vectors.json":     g.vectors(t),
 	}
 }

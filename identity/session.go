@@ -82,8 +82,8 @@ func NewSession(id *Identity, o SessionOptions) (*Session, error) {
 		return nil, fmt.Errorf("identity: new session: %w", err)
 	}
 	// Counting from the clock, a new session's records are newer than an earlier one's even
-	// if nobody is there to Observe one from.
-	counter := max(o.MinCounter+1, uint64(max(now.UnixMilli(), 0)))
+	// if nobody is there to Observe one from. A wild clock must not use the counter up.
+	counter := max(o.MinCounter+1, uint64(min(max(now.UnixMilli(), 0), 1<<48)))
 	var list uint64
 	if id.revocations != nil {
 		list = id.revocations.Number
@@ -122,6 +122,9 @@ func (i *Identity) newEpoch(epoch uint32, withChain bool) (*epochSecrets, error)
 
 // replace signs a new record and makes it the current one. The caller holds mu, or is NewSession.
 func (s *Session) replace(current, previous *epochSecrets, counter, list uint64) error {
+	if counter > maxCounter {
+		return fmt.Errorf("counter %d: %w", counter, ErrFormat) // others would refuse the record
+	}
 	r := &Record{
 		Certificate: s.id.certificate, Current: current.EpochKey, Previous: previous.EpochKey,
 		Session: s.nonce, Counter: counter, MTU: s.mtu,

@@ -35,6 +35,7 @@ func TestFirstEpoch(t *testing.T) {
 		{day(0), 0, "0 1"}, // a machine without a battery for its clock
 		{day(-9), 0, "0 1"},
 		{time.Unix(1<<60, 0), 0, "4294967294 4294967295"},
+		{time.Unix(1<<52, 0), 0, "4294967294 4294967295"},
 	} {
 		s := sessionAt(t, id, c.now, SessionOptions{MinEpoch: c.min})
 		if got := epochs(s); got != c.want {
@@ -155,6 +156,10 @@ func TestObserve(t *testing.T) {
 		if must(s.Observe(r))(t) || s.Record() != first {
 			t.Errorf("a record of %v changes the session", r.Certificate)
 		}
+	}
+	last := &Record{Certificate: id.Certificate(), Session: Nonce{1}, Current: first.Current, Counter: maxCounter}
+	if _, err := s.Observe(last); err == nil || s.Record() != first {
+		t.Errorf("a counter at its end: %v", err)
 	}
 	// Two starts in one millisecond, or a clock set back.
 	twin := sessionAt(t, id, day(100), SessionOptions{}).Record()
