@@ -174,3 +174,29 @@ func TestRTT(t *testing.T) {
 		}
 	}
 }
+
+// After a long silence nothing is left of the least round-trip time, and the next sample counts.
+func TestMinRTTAfterSilence(t *testing.T) {
+	var r rtt
+	r.sample(5*time.Millisecond, 0, time.Second)
+	if got := r.min(time.Hour); got != 0 {
+		t.Errorf("min RTT %v an hour later", got)
+	}
+	r.sample(50*time.Millisecond, 0, time.Hour+time.Second)
+	if got := r.min(time.Hour + 2*time.Second); got != 50*time.Millisecond {
+		t.Errorf("min RTT %v, want 50 ms", got)
+	}
+}
+
+// What is not outstanding cannot be sent again.
+func TestResentOfNothing(t *testing.T) {
+	s := NewSendState(1<<30, 0, epoch0)
+	sendMany(s, 0, 2, hopA, 0)
+	mustAck(t, s, ackOf(0, 1), 0)
+	for _, n := range []uint64{1, 2, 1 << 50} {
+		s.Resent(n, hopB, epoch0)
+	}
+	if got := s.LostOver(hopB, nil); got != nil {
+		t.Errorf("outstanding over B: %v", got)
+	}
+}
