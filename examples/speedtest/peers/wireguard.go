@@ -12,9 +12,12 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/tun"
 	"golang.zx2c4.com/wireguard/tun/netstack"
 )
 
@@ -84,18 +87,37 @@ func (w *wireguard) Dial(ctx context.Context) (net.Conn, error) {
 	return t, nil
 }
 
-// Close closes the connections before the stacks under them: wireguard-go's stack must not
-// send while it is closed.
+// Close closes the connections, waits until the stacks have said all they had to say about
+// that, and closes the devices last: wireguard-go's stack panics if it sends a packet while it
+// is being closed.
 func (w *wireguard) Close() error {
+	first := w.group.close()
 	if w.listener != nil {
 		w.listener.Close()
 	}
 	w.accepting.Wait()
-	if w.group.close() {
-		w.client.device.Close()
-		w.server.device.Close()
+	if !first {
+		return nil
 	}
-	return nil
+	w.awaitSilence()
+	err := errors.Join(w.client.device.Down(), w.server.device.Down())
+	w.client.device.Close()
+	w.server.device.Close()
+	return err
+}
+
+// awaitSilence waits until no packet passed for five ticks, at most two seconds.
+func (w *wireguard) awaitSilence() {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for last, silent, ticks := uint64(0), 0, 0; silent < 5 && ticks < 200; ticks++ {
+		<-tick.C
+		if now := w.client.tun.packets.Load() + w.server.tun.packets.Load(); now != last {
+			last, silent = now, 0
+		} else {
+			silent++
+		}
+	}
 }
 
 // tracked is a client's connection that its pair forgets when it is closed.
@@ -113,8 +135,26 @@ func (t *tracked) Close() error {
 type wireguardNode struct {
 	addr   netip.Addr
 	public []byte
+	tun    *countingTUN
 	device *device.Device
 	net    *netstack.Net
+}
+
+// countingTUN counts what passes between a device and its stack.
+type countingTUN struct {
+	tun.Device
+	packets atomic.Uint64 // both ways
+}
+
+func (t *countingTUN) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	n, err := t.Device.Read(bufs, sizes, offset)
+	t.packets.Add(uint64(n))
+	return n, err
+}
+
+func (t *countingTUN) Write(bufs [][]byte, offset int) (int, error) {
+	t.packets.Add(uint64(len(bufs)))
+	return t.Device.Write(bufs, offset)
 }
 
 // newWireGuardNode brings a device up on a free UDP port, without a peer.
@@ -123,12 +163,13 @@ func newWireGuardNode(addr netip.Addr) (*wireguardNode, error) {
 	if err != nil {
 		return nil, err
 	}
-	tun, stack, err := netstack.CreateNetTUN([]netip.Addr{addr}, nil, wireguardMTU)
+	inner, stack, err := netstack.CreateNetTUN([]netip.Addr{addr}, nil, wireguardMTU)
 	if err != nil {
 		return nil, err
 	}
-	dev := device.NewDevice(tun, conn.NewDefaultBind(), device.NewLogger(device.LogLevelSilent, ""))
-	n := &wireguardNode{addr: addr, public: key.PublicKey().Bytes(), device: dev, net: stack}
+	counting := &countingTUN{Device: inner}
+	dev := device.NewDevice(counting, conn.NewDefaultBind(), device.NewLogger(device.LogLevelSilent, ""))
+	n := &wireguardNode{addr: addr, public: key.PublicKey().Bytes(), tun: counting, device: dev, net: stack}
 	if err := dev.IpcSet("private_key=" + hex.EncodeToString(key.Bytes())); err != nil {
 		dev.Close()
 		return nil, err

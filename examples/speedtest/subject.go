@@ -1,0 +1,4 @@
+package main
+
+// subject is what the baselines are compared with.
+var subject []contender
