@@ -55,12 +55,14 @@ type pipeline struct {
 	verifier *identity.Verifier
 	stack    stack
 	source   tun.Device
-	control  control.Channel
-	tethers  *tether.Manager
-	router   *route.Router
-	streams  *stream.Endpoint
-	ingress  *ingress.Ingress
-	egress   *egress.Egress
+	// closeSource ends the packet source; it does so once.
+	closeSource func()
+	control     control.Channel
+	tethers     *tether.Manager
+	router      *route.Router
+	streams     *stream.Endpoint
+	ingress     *ingress.Ingress
+	egress      *egress.Egress
 
 	life   context.Context // ends when the pipeline closes
 	cancel context.CancelFunc
@@ -170,7 +172,10 @@ func (p *pipeline) connect(ctx context.Context) error {
 		return err
 	}
 	p.egress.Start()
-	p.defer_(func() { p.egress.Close() })
+	p.defer_(func() {
+		p.closeSource() // which alone ends egress's read
+		p.egress.Close()
+	})
 	p.wg.Go(p.followMaster)
 	p.wg.Go(p.keepEpoch)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/veil-net/anchor/netstack"
@@ -29,6 +30,12 @@ type stack interface {
 // makeSource makes the packet source and the stack that goes with it.
 func (p *pipeline) makeSource(context.Context) error {
 	c := &p.node.cfg
+	p.closeSource = sync.OnceFunc(func() {
+		if p.source != nil {
+			p.source.Close()
+		}
+	})
+	p.defer_(p.closeSource)
 	if c.Source != nil {
 		p.source = c.Source
 		p.stack = &hostStack{addrs: p.node.cert.Addrs()}
@@ -41,7 +48,6 @@ func (p *pipeline) makeSource(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("network stack: %w", err)
 	}
-	p.defer_(func() { s.Close() })
 	p.source, p.stack = s, innerStack{s}
 	return nil
 }
