@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -90,6 +91,11 @@ func (s *Signer) lead(r *round) {
 		s.turn.Wait()
 	}
 	s.busy = true
+	s.mu.Unlock()
+	// Callers that could run but for this one join now: with few processors they would else
+	// each find the Signer idle, one after the other. It costs nothing if there are none.
+	runtime.Gosched()
+	s.mu.Lock()
 	if s.gathering == r {
 		s.gathering = nil
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -82,6 +83,29 @@ func TestSignerGathers(t *testing.T) {
 			t.Errorf("took %v, want 4 ms", took)
 		}
 	})
+}
+
+// With one processor, callers that are ready to run share a signature all the same.
+func TestSignerGathersOnOneProcessor(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	calls := 0
+	s := NewSigner(func(m []byte) ([]byte, error) { calls++; return fakeSign(m) })
+	var wg sync.WaitGroup
+	for i := range 32 {
+		wg.Go(func() {
+			leaf := sha256.Sum256([]byte{byte(i)})
+			block, err := s.Sign(leaf, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			checkBlock(t, leaf, block)
+		})
+	}
+	wg.Wait()
+	if calls > 16 {
+		t.Errorf("%d signatures for 32 callers", calls)
+	}
 }
 
 // A failure reaches all who share the signature, and the next callers are served again.
