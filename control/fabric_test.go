@@ -11,3 +11,9 @@ func TestFabrics(t *testing.T) {
 		t.Run(k.Name, func(t *testing.T) { controltest.Fabric(t, k.Start) })
 	}
 }
+
+func TestChannels(t *testing.T) {
+	for _, k := range controltest.Kinds() {
+		t.Run(k.Name, func(t *testing.T) { controltest.Channel(t, k.Start) })
+	}
+}
