@@ -29,6 +29,7 @@ func (in *inbound) init(stage *stats.Stage, st tcpip.Stats) {
 			st.TCP.InvalidSegmentsReceived, st.TCP.ChecksumErrors,
 			st.UDP.MalformedPacketsReceived, st.UDP.ChecksumErrors,
 			st.ICMP.V4.PacketsReceived.Invalid, st.ICMP.V6.PacketsReceived.Invalid,
+			st.NICs.MalformedL4RcvdPackets,
 		}},
 		{to: stage.Drop("foreign address"), from: []*tcpip.StatCounter{
 			st.IP.InvalidDestinationAddressesReceived, st.IP.InvalidSourceAddressesReceived,

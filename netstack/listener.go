@@ -3,8 +3,10 @@ package netstack
 import (
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -41,6 +43,27 @@ func (s *Stack) listenTCP(network string, addr netip.AddrPort) (*listener, error
 		return nil, err
 	}
 	defer s.end()
+	const tries = 16 // a port chosen freely may be one that our own rule excludes
+	for try := 1; ; try++ {
+		l, err := s.newListener(network, addr)
+		if err != nil {
+			return nil, err
+		}
+		free, open := s.claim(l)
+		if free && open {
+			return l, nil
+		}
+		l.abort()
+		if !open {
+			return nil, net.ErrClosed
+		}
+		if addr.Port() != 0 || try == tries {
+			return nil, os.NewSyscallError("bind", syscall.EADDRINUSE)
+		}
+	}
+}
+
+func (s *Stack) newListener(network string, addr netip.AddrPort) (*listener, error) {
 	wq := new(waiter.Queue)
 	ep, wild, err := s.bound(tcp.ProtocolNumber, wq, network, "tcp", addr)
 	if err != nil {
@@ -55,14 +78,37 @@ func (s *Stack) listenTCP(network string, addr netip.AddrPort) (*listener, error
 		ep.Close()
 		return nil, sysError("getsockname", terr)
 	}
-	l := &listener{s: s, ep: ep, network: network, addr: net.TCPAddrFromAddrPort(addrPortOf(at, wild))}
+	l := &listener{s: s, ep: ep, network: network, at: addrPortOf(at, wild)}
+	l.both = l.at.Addr() == netip.IPv6Unspecified() && !ep.SocketOptions().GetV6Only()
+	l.addr = net.TCPAddrFromAddrPort(l.at)
 	l.accepts.init()
 	l.ev.register(wq, waiter.ReadableEvents)
-	if !s.track(l) {
-		l.abort()
-		return nil, net.ErrClosed
-	}
 	return l, nil
+}
+
+// claim makes Close end l, unless another listener has the port: gVisor lets listeners on
+// one address and on all of them share a port if addresses may be reused, a kernel does not.
+func (s *Stack) claim(l *listener) (free, open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		return true, false
+	}
+	for o := range s.listeners {
+		if l.overlaps(o) {
+			return false, true
+		}
+	}
+	s.open[l] = struct{}{}
+	s.listeners[l] = struct{}{}
+	return true, true
+}
+
+func (s *Stack) unclaim(l *listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, l)
+	delete(s.listeners, l)
 }
 
 // bound makes an endpoint bound to addr, and returns the address that stands for all own
@@ -121,11 +167,25 @@ type listener struct {
 	ep      tcpip.Endpoint
 	network string
 	addr    *net.TCPAddr
+	at      netip.AddrPort // addr again
+	both    bool           // listens on all addresses of both families
 
 	accepts deadline
 	closing atomic.Bool
 	mu      sync.Mutex // one Accept at a time
 	ev      wakeup
+}
+
+// overlaps reports whether a connection could be meant for both listeners.
+func (l *listener) overlaps(o *listener) bool {
+	if l.at.Port() != o.at.Port() {
+		return false
+	}
+	a, b := l.at.Addr(), o.at.Addr()
+	if a.Is4() != b.Is4() {
+		return l.both || o.both
+	}
+	return a == b || a.IsUnspecified() || b.IsUnspecified()
 }
 
 // Accept implements net.Listener.
@@ -191,7 +251,7 @@ func (l *listener) Close() error {
 	if !l.shut() {
 		return opError("close", l.network, nil, l.addr, net.ErrClosed)
 	}
-	l.s.untrack(l)
+	l.s.unclaim(l)
 	l.ep.Close()
 	return nil
 }

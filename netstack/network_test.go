@@ -330,3 +330,11 @@ func dropAfter(cut <-chan struct{}) func(from, to *node, b *buffer.Buf) bool {
 		}
 	}
 }
+
+// scaled makes amounts smaller under the race detector.
+func scaled(n int) int {
+	if underRace {
+		return n / 8
+	}
+	return n
+}

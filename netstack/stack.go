@@ -46,7 +46,9 @@ type Stack struct {
 	closed bool
 	users  sync.WaitGroup // calls that make endpoints
 	open   map[aborter]struct{}
-	sinks  map[flow]func(error) // who wants to know that a flow's destination is unreachable
+	// listeners are the TCP listeners among open.
+	listeners map[*listener]struct{}
+	sinks     map[flow]func(error) // who wants to know that a flow's destination is unreachable
 }
 
 // aborter is a connection or listener that Close must end.
@@ -59,11 +61,12 @@ func New(cfg Config) (*Stack, error) {
 		return nil, fmt.Errorf("netstack: configuration: %w", err)
 	}
 	s := &Stack{
-		cfg:    cfg,
-		events: make(chan tun.Event, 1),
-		done:   make(chan struct{}),
-		open:   make(map[aborter]struct{}),
-		sinks:  make(map[flow]func(error)),
+		cfg:       cfg,
+		events:    make(chan tun.Event, 1),
+		done:      make(chan struct{}),
+		open:      make(map[aborter]struct{}),
+		listeners: make(map[*listener]struct{}),
+		sinks:     make(map[flow]func(error)),
 	}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.out = queue.New(cfg.Queues, queue.Config{
@@ -229,7 +232,7 @@ func (s *Stack) untrack(a aborter) {
 	delete(s.open, a)
 }
 
-// listen makes f hear of errors about packets of flow fl; it must not wait. The returned
+// watch makes f hear of errors about packets of flow fl; it must not wait. The returned
 // function ends that.
 func (s *Stack) watch(fl flow, f func(error)) (forget func()) {
 	s.mu.Lock()

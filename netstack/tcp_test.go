@@ -235,9 +235,8 @@ func TestWriteAfterCloseWrite(t *testing.T) {
 func TestDialErrors(t *testing.T) {
 	n := newNetwork(t)
 	a := n.add(1, Config{Routes: []netip.Prefix{netip.MustParsePrefix("fd07::/64"), netip.MustParsePrefix("10.7.0.0/16")}})
-	b := n.add(2, Config{})
+	n.add(2, Config{})
 	n.join()
-	_ = b
 	for _, to := range []netip.Addr{v6(2), v4(2), v6(1), v4(1)} {
 		c, err := a.DialTCP(a.context(), netip.AddrPort{}, netip.AddrPortFrom(to, 9))
 		wantIs(t, "closed port of "+to.String(), err, syscall.ECONNREFUSED)
@@ -328,7 +327,7 @@ func TestHalfClose(t *testing.T) {
 	a, b := two(t, Config{})
 	c, d := connected(a, b)
 	defer c.Close()
-	down, up := bytes.Repeat([]byte("down"), 5<<18), bytes.Repeat([]byte("up"), 1<<19)
+	down, up := bytes.Repeat([]byte("down"), scaled(5<<18)), bytes.Repeat([]byte("up"), scaled(1<<19))
 	var wg sync.WaitGroup
 	wg.Go(func() { // the server
 		defer d.Close()
@@ -357,8 +356,8 @@ func TestCloseDelivers(t *testing.T) {
 	a, b := two(t, Config{})
 	l, at := b.listen()
 	defer l.Close()
-	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-	for range 50 {
+	data := bytes.Repeat([]byte("0123456789abcdef"), scaled(1<<16))
+	for range scaled(48) {
 		c := a.dial(at)
 		d, err := l.Accept()
 		if err != nil {
@@ -412,12 +411,12 @@ func TestWritesStayTogether(t *testing.T) {
 // connection waits for its probe, after 200 ms, at least once; a busy machine may cause few.
 func TestWindowReopens(t *testing.T) {
 	a, b := two(t, Config{MTU: 60000})
-	const rounds = 20
+	const rounds = 10
 	for range rounds {
 		c, d := connected(a, b)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			c.Write(make([]byte, 16<<20))
+			c.Write(make([]byte, scaled(8<<20)))
 			c.Close()
 		})
 		io.CopyBuffer(io.Discard, readerOnly{d}, make([]byte, 32<<10))
