@@ -174,6 +174,34 @@ func TestUnresolvedAddressExpires(t *testing.T) {
 	})
 }
 
+// A flood of packets to an address that nobody has is no flood of look-ups.
+func TestRefusalIsRememberedForASecond(t *testing.T) {
+	both(t, func(t *testing.T, inProcess bool) {
+		f := newFixture(t, inProcess, nil)
+		lookups := 0
+		f.dir.resolve = func(_ context.Context, a netip.Addr) (identity.ID, error) {
+			lookups++
+			if lookups > 2 {
+				return idOf(a), nil
+			}
+			return identity.ID{}, errTest
+		}
+		f.Start()
+		for i := range 100 {
+			f.dev.Feed(udp(bob4, i, 0))
+			time.Sleep(20 * time.Millisecond)
+		}
+		synctest.Wait()
+		if lookups != 2 {
+			t.Errorf("%d look-ups in 2 s", lookups)
+		}
+		f.wantDrops(map[string]uint64{"no route": 100})
+		f.dev.Feed(udp(bob4, 100, 0))
+		f.net.wait(t, 1)
+		f.stop()
+	})
+}
+
 func TestSlowDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, false, func(c *Config) { c.QueueBytes = 2000 })
@@ -292,6 +320,27 @@ func TestFailingSourceIsReadAgain(t *testing.T) {
 			t.Errorf("%d retries are noted", n)
 		}
 		f.wantDrops(nil)
+		f.stop()
+	})
+}
+
+// A source that returns nothing at all must not make the reader spin.
+func TestSourceThatReturnsNothing(t *testing.T) {
+	both(t, func(t *testing.T, inProcess bool) {
+		f := newFixture(t, inProcess, nil)
+		f.Start()
+		began := time.Now()
+		for range 3 {
+			f.dev.Feed()
+		}
+		f.dev.Feed(udp(bob4, 0, 0))
+		f.net.wait(t, 1)
+		if d := time.Since(began); d != 7*time.Millisecond {
+			t.Errorf("3 empty reads took %v, want 1 + 2 + 4 ms", d)
+		}
+		if n := f.snapshot().Notes["read retries"]; n != 3 {
+			t.Errorf("%d retries are noted", n)
+		}
 		f.stop()
 	})
 }

@@ -51,9 +51,9 @@ const maxMTU = 60000
 type Resolver interface {
 	// Known returns the anchor without waiting, if it is known already.
 	Known(addr netip.Addr) (identity.ID, bool)
-	// Resolve finds the anchor. As long as the answer is not known it waits, until ctx ends;
-	// any other error says that nobody has the address, or an error of package identity that
-	// the one who has it is refused.
+	// Resolve finds the anchor. As long as the answer is not known it waits, until ctx ends; any
+	// other error says that nobody has the address, or, matching one of package identity, that
+	// who has it is refused. Such an answer is taken for true for a second.
 	Resolve(ctx context.Context, addr netip.Addr) (identity.ID, error)
 }
 

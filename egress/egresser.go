@@ -17,6 +17,7 @@ import (
 
 const (
 	// recheck is how often a busy Egresser asks who has its address: a certificate may move it.
+	// An address that nobody has is not looked up more often either.
 	recheck = time.Second
 	// deadlineSlots is into how many steps the age limit is divided: batches whose limits lie
 	// within one step share a context, which spares making one for each.
@@ -35,7 +36,8 @@ type egresser struct {
 
 	sender  stream.Sender // nil until the address is resolved
 	peer    identity.ID   // whom it sends to
-	checked time.Time     // when the address was last looked up
+	refusal error         // what the last look-up said instead, if it said something
+	checked time.Time     // when it was
 
 	ctx    context.Context // of Send and Resolve; see deadline
 	cancel context.CancelFunc
@@ -177,7 +179,8 @@ func fill(bufs []*buffer.Buf) (*stream.Batch, int) {
 // resolve finds the anchor behind the address, and the sender toward it.
 func (w *egresser) resolve(ctx context.Context) error {
 	now := time.Now()
-	if w.sender != nil && now.Sub(w.checked) < recheck {
+	fresh := now.Sub(w.checked) < recheck
+	if w.sender != nil && fresh {
 		return nil
 	}
 	id, known := w.e.cfg.Resolver.Known(w.g.dst)
@@ -185,13 +188,18 @@ func (w *egresser) resolve(ctx context.Context) error {
 	case known:
 	case w.sender != nil:
 		id = w.peer // not known now is no reason to stop
+	case w.refusal != nil && fresh:
+		return w.refusal
 	default:
 		var err error
 		if id, err = w.e.cfg.Resolver.Resolve(ctx, w.g.dst); err != nil {
+			if ctx.Err() == nil {
+				w.refusal, w.checked = err, now
+			}
 			return err
 		}
 	}
-	w.checked = now
+	w.refusal, w.checked = nil, now
 	if w.sender != nil && id == w.peer {
 		return nil
 	}

@@ -29,6 +29,10 @@ const (
 // errSourceClosed is what packet devices return once they are closed.
 var errSourceClosed = os.ErrClosed
 
+// errNothing says that a source returned neither a packet nor an error. It is treated as a
+// fault, so that such a source cannot make the reader spin.
+var errNothing = errors.New("egress: the source returned nothing")
+
 // reader is the state of the goroutine that reads the source.
 type reader struct {
 	e    *Egress
@@ -52,8 +56,11 @@ func (e *Egress) read() {
 	}
 	var wait time.Duration
 	for {
-		err := next()
+		n, err := next()
 		r.flush()
+		if n == 0 && err == nil {
+			err = errNothing
+		}
 		switch {
 		case err == nil:
 			wait = 0
@@ -91,9 +98,9 @@ func (r *reader) retry(err error, last time.Duration) time.Duration {
 }
 
 // buffers returns a function that reads once from a source that gives its packets away.
-func (r *reader) buffers(src bufReader) func() error {
+func (r *reader) buffers(src bufReader) func() (int, error) {
 	dst := make([]*buffer.Buf, bufBatch)
-	return func() error {
+	return func() (int, error) {
 		n, err := src.ReadBufs(dst)
 		now := time.Now()
 		r.e.count.in.Add(uint64(n))
@@ -109,18 +116,18 @@ func (r *reader) buffers(src bufReader) func() error {
 			}
 			r.add(h.Dst, b)
 		}
-		return err
+		return n, err
 	}
 }
 
 // plain returns a function that reads once from any other source, into buffers that hold the
 // largest packet each: a kernel splits what it has coalesced into as many as it is offered,
 // and loses the rest. What is to be sent is copied into a buffer of its size.
-func (r *reader) plain() func() error {
+func (r *reader) plain() func() (int, error) {
 	src := r.e.cfg.Source
 	var bufs [][]byte
 	var sizes []int
-	return func() error {
+	return func() (int, error) {
 		if bufs == nil {
 			sizes = make([]int, src.BatchSize())
 			bufs = make([][]byte, len(sizes))
@@ -142,7 +149,7 @@ func (r *reader) plain() func() error {
 			b.Born = now
 			r.add(h.Dst, b)
 		}
-		return err
+		return n, err
 	}
 }
 
