@@ -89,6 +89,9 @@ func (s *hostStack) ListenUDP(network string, at netip.AddrPort) (net.PacketConn
 // Drain does nothing: the host's connections are its own.
 func (s *hostStack) Drain(context.Context) error { return nil }
 
+// ResetPeer does nothing: the peer's own stack answers old segments with a reset.
+func (s *hostStack) ResetPeer(netip.Addr) {}
+
 // SetGate does nothing: the host's writers wait for its own queues.
 func (s *hostStack) SetGate(netstack.Gate) {}
 

@@ -57,7 +57,11 @@ func (n *Node) running(ctx context.Context) (*pipeline, error) {
 	select {
 	case <-a.over:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		select {
+		case <-a.over: // it says more than the context does
+		default:
+			return nil, context.Cause(ctx)
+		}
 	}
 	if a.err != nil {
 		return nil, a.err
@@ -99,7 +103,8 @@ func (n *Node) started() (*pipeline, error) {
 
 // Close ends the node now: connections and listeners are closed, blocked calls return errors
 // that wrap net.ErrClosed, and every goroutine of the node has ended when it returns, within
-// 3 s. It does not wait for data under way to reach the peer; Shutdown does. It may be called
+// 3 s. Peers see their connections reset if that can be told within 0.3 s. Close does not wait for
+// data under way to reach the peer; Shutdown does. It may be called
 // in any state, from several goroutines, and more than once: later calls wait for the first and
 // return an error that wraps net.ErrClosed.
 func (n *Node) Close() error {

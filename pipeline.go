@@ -139,7 +139,7 @@ func (p *pipeline) makeStages(context.Context) error {
 	p.defer_(func() { p.ingress.Close() })
 	p.streams = stream.NewEndpoint(stream.Config{
 		Session: p.session, Verifier: p.verifier, Directory: directory{p}, Forwarder: p.router,
-		Acceptor: p.ingress, Allow: p.allow, Policy: c.StreamPolicy,
+		Acceptor: p.ingress, Allow: p.allow, Policy: c.StreamPolicy, OnNewSession: p.onNewSession,
 		Logger: log, Stats: &p.stats, Queues: &p.queues,
 	})
 	p.defer_(func() { p.streams.Close() })
@@ -173,8 +173,11 @@ func (p *pipeline) connect(ctx context.Context) error {
 	}
 	p.egress.Start()
 	p.defer_(func() {
-		p.closeSource() // which alone ends egress's read
-		p.egress.Close()
+		p.closeSource() // which alone ends egress's read; connections are reset
+		ctx, cancel := context.WithTimeout(context.Background(), farewell)
+		defer cancel()
+		_ = p.egress.Shutdown(ctx) // peers had better hear of the resets; not at any price
+		p.streams.Drain(ctx)
 	})
 	p.wg.Go(p.followMaster)
 	p.wg.Go(p.keepEpoch)
@@ -249,6 +252,18 @@ func (p *pipeline) watch(fail func(error)) {
 
 // onRevoked ends what belongs to anchors that a new revocation list names.
 func (p *pipeline) onRevoked() { p.streams.Audit() }
+
+// farewell bounds how long Close lets the last packets go.
+const farewell = 300 * time.Millisecond
+
+// onNewSession ends the connections with an anchor that has started anew.
+func (p *pipeline) onNewSession(id identity.ID) {
+	if c, ok := p.certificate(id); ok {
+		for _, a := range c.Addrs() {
+			p.stack.ResetPeer(a)
+		}
+	}
+}
 
 // drain waits until the stack has delivered everything, or ctx ends.
 func (p *pipeline) drain(ctx context.Context) error { return p.stack.Drain(ctx) }

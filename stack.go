@@ -23,6 +23,8 @@ type stack interface {
 	// Drain closes listeners and waits until TCP connections have delivered what was written
 	// to them and have ended.
 	Drain(ctx context.Context) error
+	// ResetPeer ends the TCP connections with a peer that has started anew.
+	ResetPeer(a netip.Addr)
 	// SetGate says where writers wait for room toward a destination.
 	SetGate(g netstack.Gate)
 }

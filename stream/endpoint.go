@@ -52,6 +52,9 @@ type Config struct {
 	Acceptor  Acceptor
 	// Allow is the access rule; nil admits every member.
 	Allow func(*identity.Certificate) bool
+	// OnNewSession is called when a neighbour turns out to have started anew: nothing of before
+	// lives on at its end. It must not wait. Nil is not called.
+	OnNewSession func(identity.ID)
 	// Policy decides creation, reuse and rotation between the hard limits; nil means
 	// DefaultPolicy.
 	Policy Policy
@@ -86,9 +89,11 @@ type Endpoint struct {
 	mu    sync.Mutex // guards what follows
 	peers map[identity.ID]*peer
 	gate  *floodgate
-	// sessions holds the session nonce that each neighbour's newest hello showed.
-	sessions map[identity.ID]identity.Nonce
+	// sessions holds what each neighbour's newest hello showed, at most sessionsMax.
+	sessions map[identity.ID]neighborState
 	closed   bool
+
+	settled chan struct{} // a token when something was acknowledged; see Drain
 
 	life   context.Context // ends with the Endpoint
 	cancel context.CancelCauseFunc
@@ -102,6 +107,9 @@ var _ route.Local = (*Endpoint)(nil)
 func NewEndpoint(c Config) *Endpoint {
 	if c.Allow == nil {
 		c.Allow = func(*identity.Certificate) bool { return true }
+	}
+	if c.OnNewSession == nil {
+		c.OnNewSession = func(identity.ID) {}
 	}
 	if c.Policy == nil {
 		c.Policy = DefaultPolicy{}
@@ -119,7 +127,8 @@ func NewEndpoint(c Config) *Endpoint {
 		}),
 		count:    newCounters(c.Stats.Stage("stream")),
 		peers:    make(map[identity.ID]*peer),
-		sessions: make(map[identity.ID]identity.Nonce),
+		sessions: make(map[identity.ID]neighborState),
+		settled:  make(chan struct{}, 1),
 		gate:     newFloodgate(),
 		kept:     semaphore.NewWeighted(max(c.SendBuffer, wire.MaxMessage)),
 		opens: queue.New[openRequest](c.Queues, queue.Config{

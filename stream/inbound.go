@@ -33,7 +33,7 @@ type inbound struct {
 	confirmed bool
 	ended     bool
 	closedAt  time.Time // when the peer's close came; zero before
-	got       uint64 // data messages
+	got       uint64    // data messages
 
 	wake   chan struct{}
 	life   context.Context // ends with the stream

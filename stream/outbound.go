@@ -313,6 +313,7 @@ func (o *outbound) receiveAck(m *buffer.Buf, now time.Time) {
 	}
 	e.kept.Release(freed)
 	signal(o.room)
+	signal(e.settled)
 }
 
 // observe tells the route's preference what was delivered. Called with mu held; Observe never

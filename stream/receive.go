@@ -205,10 +205,23 @@ func (e *Endpoint) release(id identity.ID) {
 	e.mu.Unlock()
 }
 
+// neighborState is the session of a neighbour, and whether the tether to it is up.
+type neighborState struct {
+	session identity.Nonce
+	up      bool
+}
+
+// sessionsMax bounds how many neighbours' sessions are remembered.
+const sessionsMax = 4096
+
 // NeighborUp implements route.Local.
 func (e *Endpoint) NeighborUp(id identity.ID, session identity.Nonce) {
 	e.mu.Lock()
-	e.sessions[id] = session
+	before, known := e.sessions[id]
+	if !known && len(e.sessions) >= sessionsMax {
+		e.forgetSession()
+	}
+	e.sessions[id] = neighborState{session, true}
 	p := e.peers[id]
 	e.mu.Unlock()
 	for _, o := range e.out.all() {
@@ -221,24 +234,41 @@ func (e *Endpoint) NeighborUp(id identity.ID, session identity.Nonce) {
 			in.end()
 		}
 	}
+	if known && before.session != session {
+		e.cfg.OnNewSession(id)
+	}
 	if p != nil {
 		p.nudge()
+	}
+}
+
+// forgetSession makes room for one neighbour more. Called with mu held.
+func (e *Endpoint) forgetSession() {
+	for id, s := range e.sessions {
+		if !s.up {
+			delete(e.sessions, id)
+			return
+		}
 	}
 }
 
 // NeighborDown implements route.Local: what left by the hop goes by another at once.
 func (e *Endpoint) NeighborDown(id identity.ID) {
 	e.mu.Lock()
-	delete(e.sessions, id)
+	if s, ok := e.sessions[id]; ok {
+		s.up = false
+		e.sessions[id] = s
+	}
 	e.mu.Unlock()
 	for _, o := range e.out.all() {
 		o.hopDied(id)
 	}
 }
 
+// neighborSession returns the session of a neighbour that the tether is up to.
 func (e *Endpoint) neighborSession(id identity.ID) (identity.Nonce, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s, ok := e.sessions[id]
-	return s, ok
+	s := e.sessions[id]
+	return s.session, s.up
 }
