@@ -441,7 +441,7 @@ func (p *peer) discard() {
 		a.tether.end(errNoHello)
 		<-a.tether.finished
 	case a.link != nil:
-		a.link.close()
+		p.m.wg.Go(a.link.close)
 	}
 }
 

@@ -25,10 +25,10 @@ func (t *tether) keep() {
 	t.finish()
 }
 
-// finish closes the link, waits for reader and writer, and says so; it is the last that the
-// tether does.
+// finish has the link closed, waits for reader and writer, and says so; it is the last that
+// the tether does. The link may take longer, which is nobody's concern but Manager.Close's.
 func (t *tether) finish() {
-	t.link.close()
+	t.env.closing.Go(t.link.close)
 	t.workers.Wait()
 	var one [1]*buffer.Buf
 	for t.queue.TryPop(one[:]) == 1 {

@@ -1,7 +1,10 @@
 package tether
 
 import (
-	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/pion/transport/v5"
 
 	"github.com/veil-net/anchor/internal/wire"
 )
@@ -62,8 +65,21 @@ type linkMaker interface {
 	newLink(notify func()) (link, error)
 }
 
-// errLinkClosed is what reads and writes of a closed link return.
-var errLinkClosed = errors.New("tether: link is closed")
+// linkOptions is what a linkMaker is made with.
+type linkOptions struct {
+	servers  []ICEServer
+	loopback bool
+	usable   addrFilter
+	net      transport.Net // nil: the kernel's
+	log      *slog.Logger
+}
+
+const (
+	// sctpBuffer is the receive window in bytes: 1 Gbit/s at 100 ms takes 12.5 MB.
+	sctpBuffer = 16 << 20
+	// channelLabel and channelProtocol are of the one data channel of a link.
+	channelLabel, channelProtocol = "tether", "anchor/1"
+)
 
 // ICEServer is a STUN or TURN server.
 type ICEServer struct {
@@ -73,3 +89,21 @@ type ICEServer struct {
 	// Username and Credential are for TURN (long-term credentials); empty for STUN.
 	Username, Credential string
 }
+
+// ValidateICEServers reports what is wrong with the servers' URLs or credentials, or nil. It does
+// no I/O.
+func ValidateICEServers(servers []ICEServer) error {
+	m, err := newLinkMaker(linkOptions{servers: servers, net: noNet{}, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	l, err := m.newLink(func() {})
+	if err != nil {
+		return fmt.Errorf("tether: ICE servers: %w", err)
+	}
+	l.close()
+	return nil
+}
+
+// noNet is the network of links that never gather.
+type noNet struct{ transport.Net }

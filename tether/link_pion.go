@@ -7,14 +7,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"fmt"
-	"log/slog"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
-	"github.com/pion/transport/v5"
 	"github.com/pion/webrtc/v4"
 
 	"github.com/veil-net/anchor/internal/wire"
@@ -23,8 +21,6 @@ import (
 // Settings of pion, the same for every link. Where a default stands in the way, the comment
 // says how.
 const (
-	// sctpBuffer is the receive window in bytes: 1 Gbit/s at 100 ms takes 12.5 MB.
-	sctpBuffer = 16 << 20
 	// sctpRTOMax caps the back-off of SCTP's retransmissions, 60 s by default: after an outage
 	// data flows again within it. Its least is 1 s in this pion, so it is 1 s always.
 	sctpRTOMax = time.Second
@@ -43,8 +39,6 @@ const (
 	// certificateLife is how long one DTLS certificate serves new links; pion's are valid for
 	// 30 days.
 	certificateLife = 24 * time.Hour
-	// channelLabel and channelProtocol are of the one data channel of a link.
-	channelLabel, channelProtocol = "tether", "anchor/1"
 )
 
 // pionMaker makes links of pion's RTCPeerConnections.
@@ -55,15 +49,6 @@ type pionMaker struct {
 	mu          sync.Mutex
 	certificate *webrtc.Certificate
 	made        time.Time
-}
-
-// linkOptions is what links are made with.
-type linkOptions struct {
-	servers  []ICEServer
-	loopback bool
-	usable   addrFilter
-	net      transport.Net // nil: the kernel's
-	log      *slog.Logger
 }
 
 func newLinkMaker(o linkOptions) (linkMaker, error) {
@@ -111,23 +96,6 @@ func newLinkMaker(o linkOptions) (linkMaker, error) {
 	}
 	return m, nil
 }
-
-// validateServers has pion read the servers as it will for each link.
-func validateServers(servers []ICEServer) error {
-	m, err := newLinkMaker(linkOptions{servers: servers, net: noNet{}, log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
-	}
-	l, err := m.newLink(func() {})
-	if err != nil {
-		return err
-	}
-	l.close()
-	return nil
-}
-
-// noNet is a network for links that never gather.
-type noNet struct{ transport.Net }
 
 // current returns the certificate for new links, a new one once it is a day old.
 func (m *pionMaker) current() (*webrtc.Certificate, error) {
@@ -193,6 +161,7 @@ type pionLink struct {
 type dataChannel interface {
 	Read(p []byte) (int, error)
 	Write(p []byte) (int, error)
+	SetReadDeadline(t time.Time) error
 	SetWriteDeadline(t time.Time) error
 }
 
@@ -243,7 +212,7 @@ func (l *pionLink) answer(d wire.Description) (wire.Description, error) {
 }
 
 func (l *pionLink) add(c wire.Candidate) error {
-	if err := l.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: candidateText(c)}); err != nil {
+	if err := l.pc.AddICECandidate(candidateInit(c)); err != nil {
 		return fmt.Errorf("tether: add candidate: %w", err)
 	}
 	return nil
@@ -342,8 +311,10 @@ func (l *pionLink) close() {
 		l.st = linkDead
 		l.mu.Unlock()
 		if channel != nil {
-			// A write that waits for a path that is gone returns now, not when pion gets to it.
+			// A write that waits for a path that is gone returns now, and a read too: pion takes
+			// up to 0.4 s to abort an association whose peer has just ended it.
 			_ = channel.SetWriteDeadline(time.Unix(1, 0))
+			_ = channel.SetReadDeadline(time.Unix(1, 0))
 		}
 		_ = l.pc.GracefulClose()
 	})

@@ -80,7 +80,7 @@ type Manager struct {
 
 	ctx    context.Context // ended by Close
 	cancel context.CancelCauseFunc
-	wg     sync.WaitGroup // of peer.run
+	wg     sync.WaitGroup // of peer.run and link.close
 
 	up atomic.Pointer[map[identity.ID]*tether] // those that are up, for Neighbor
 
@@ -121,7 +121,7 @@ func NewManager(c Config) *Manager {
 		return newLinkMaker(linkOptions{servers: c.ICEServers, loopback: c.Loopback, usable: m.usable, net: c.Net, log: m.log})
 	})
 	m.env = &environment{
-		receiver: c.Receiver, count: m.count, queues: c.Queues,
+		receiver: c.Receiver, count: m.count, queues: c.Queues, closing: &m.wg,
 		idle: c.IdleTimeout, mayIdle: c.Control.Connected,
 		check: m.check,
 		list: func() uint64 {
@@ -332,14 +332,5 @@ func (m *Manager) Close() error {
 		m.kick(p)
 	}
 	m.wg.Wait()
-	return nil
-}
-
-// ValidateICEServers reports what is wrong with the servers' URLs or credentials, or nil. It does
-// no I/O.
-func ValidateICEServers(servers []ICEServer) error {
-	if err := validateServers(servers); err != nil {
-		return fmt.Errorf("tether: ICE servers: %w", err)
-	}
 	return nil
 }

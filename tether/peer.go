@@ -28,7 +28,7 @@ const (
 	// awayPoll is how often the control channel is looked at while the Master is away.
 	awayPoll = 250 * time.Millisecond
 	// A peer may begin burstAttempts attempts at once, and one more each attemptEvery.
-	burstAttempts, attemptEvery = 8, time.Second
+	burstAttempts, attemptEvery = 16, 250 * time.Millisecond
 	// maxSeen is for how many peers without tether a Manager remembers what they sent last.
 	maxSeen = 4096
 )
@@ -103,6 +103,9 @@ func (s *seen) spend(now time.Time) bool {
 	s.budget--
 	return true
 }
+
+// refund gives an attempt back that led to a tether.
+func (s *seen) refund() { s.budget = min(burstAttempts, s.budget+1) }
 
 func newPeer(m *Manager, id identity.ID, offering bool, s seen) *peer {
 	return &peer{
@@ -323,6 +326,7 @@ func (p *peer) promote(t *tether) {
 		p.down()
 	}
 	p.release()
+	p.seen.refund()
 	p.cur, p.failures, p.revive = t, 0, time.Time{}
 	p.m.log.Info("tether is up", "peer", t.id.Short(), "name", t.cert.Name)
 	p.m.cfg.Receiver.Up(t)

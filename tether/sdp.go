@@ -98,6 +98,12 @@ func candidateText(c wire.Candidate) string {
 	return s
 }
 
+// candidateInit is c as a WebRTC implementation takes it.
+func candidateInit(c wire.Candidate) webrtc.ICECandidateInit {
+	mid, line := "0", uint16(0)
+	return webrtc.ICECandidateInit{Candidate: candidateText(c), SDPMid: &mid, SDPMLineIndex: &line}
+}
+
 // candidateFrom turns a gathered candidate into what signalling carries. It reports false
 // for one that cannot be sent: TCP, a link-local address, an mDNS name.
 func candidateFrom(c *webrtc.ICECandidate) (wire.Candidate, bool) {

@@ -71,7 +71,7 @@ type tether struct {
 	err      error         // why it ended; read after done is closed
 	done     chan struct{} // closed at the end
 	workers  sync.WaitGroup
-	finished chan struct{} // closed when reader and writer have ended and the link is closed
+	finished chan struct{} // closed when reader and writer have ended
 
 	helloed   atomic.Bool
 	busy      atomic.Bool
@@ -94,6 +94,7 @@ type environment struct {
 	receiver Receiver
 	count    *counters
 	queues   *queue.Registry
+	closing  *sync.WaitGroup // of links being closed
 	// idle is how long without messages ends a tether, if mayIdle allows.
 	idle    time.Duration
 	mayIdle func() bool
