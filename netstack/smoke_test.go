@@ -1,7 +1,7 @@
 package netstack
 
-// The tests of this file, and main_test.go and network_test.go that they need, are all that
-// is built for js: they also run under node,
+// The tests of this file, and network_test.go that they need, are all that is built for js:
+// they also run under node,
 //
 //	GOOS=js GOARCH=wasm go test -exec="$(go env GOROOT)/lib/wasm/go_js_wasm_exec" ./netstack
 
