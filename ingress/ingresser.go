@@ -72,6 +72,8 @@ type ingresser struct {
 }
 
 func newIngresser(i *Ingress, in stream.Inbound) *ingresser {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
 	return &ingresser{
 		i: i, in: in, id: in.ID(), peer: in.Peer().ID,
 		queue: queue.New(i.cfg.Queues, queue.Config{
@@ -79,7 +81,7 @@ func newIngresser(i *Ingress, in stream.Inbound) *ingresser {
 		}, item.weight),
 		over:  make(chan struct{}),
 		seq:   NewResequencer[*message](i.cfg.Hold),
-		timer: time.NewTimer(i.cfg.Hold.Max),
+		timer: timer,
 	}
 }
 

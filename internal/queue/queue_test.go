@@ -147,6 +147,40 @@ func TestOneTokenWakesAllWaiters(t *testing.T) {
 	})
 }
 
+// Room for several lets in several writers, and items for several wake several readers,
+// although each event leaves one token.
+func TestOneEventWakesSeveral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newInts(nil, 3, Wait)
+		mustPush(t, q, 1, 2, 3)
+		var writers, readers sync.WaitGroup
+		for i := range 3 {
+			writers.Go(func() { mustPush(t, q, 10+i) })
+		}
+		synctest.Wait()
+		var dst [3]int
+		if n := q.TryPop(dst[:]); n != 3 {
+			t.Fatalf("TryPop = %d", n)
+		}
+		writers.Wait()
+		q.TryPop(dst[:])
+		<-q.Ready() // left from the pushes
+		for range 3 {
+			readers.Go(func() {
+				var one [1]int
+				if _, err := q.Pop(t.Context(), one[:]); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if n, err := q.Offer([]int{1, 2, 3}); n != 3 || err != nil {
+			t.Fatalf("Offer = %d, %v", n, err)
+		}
+		readers.Wait()
+	})
+}
+
 func TestPopWaitsForItems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newInts(nil, 4, Wait)
@@ -270,6 +304,7 @@ func TestWeights(t *testing.T) {
 func TestTryPopFuncStopsAtRefusedItem(t *testing.T) {
 	q := newInts(nil, 10, Wait)
 	mustPush(t, q, 1, 2, 30, 4)
+	<-q.Ready()
 	var dst [10]int
 	n := q.TryPopFunc(dst[:], func(v int) bool { return v < 10 })
 	if n != 2 {
