@@ -61,11 +61,11 @@ func (c *channel) ownChanged(ctx context.Context, l *link) error {
 	_, plain, err := c.openEntry(e.keys, BucketRecords, e.keys.recordKey(c.id), e.value)
 	if err == nil {
 		var r *identity.Record
-		if r, err = c.openRecord(plain, c.id); err == nil && r.Session == c.sess.Nonce() {
+		if r, err = c.openRecord(plain, c.id); err == nil && r.Session == c.sess.Nonce() && r.Counter >= c.sess.Record().Counter {
 			return nil
 		}
 	}
-	c.log.Info("another session wrote this anchor's record", "err", err)
+	c.log.Info("the directory has another record of this anchor than its own", "err", err)
 	if !c.repairs.allow() {
 		c.pause(retryEvery) // somebody writes it all the time: no race with him
 	}

@@ -71,6 +71,9 @@ func (k Key) matches(r *identity.Record) bool {
 
 // Cached implements Channel.
 func (c *channel) Cached(key Key) (*identity.Record, bool) {
+	if own := c.sess.Record(); key.matches(own) {
+		return own, true
+	}
 	r, _ := c.peers.cached(key)
 	if r == nil || !key.matches(r) || c.verifier.Check(r.Certificate) != nil {
 		return nil, false
@@ -103,8 +106,8 @@ func (c *channel) lookup(ctx context.Context, key Key, fresh bool) (*identity.Re
 	if _, _, err := key.kind(); err != nil {
 		return nil, err
 	}
-	if key.matches(c.sess.Record()) {
-		return c.sess.Record(), nil
+	if own := c.sess.Record(); key.matches(own) {
+		return own, nil
 	}
 	_, stale := c.peers.cached(key)
 	had, serves := c.Cached(key)

@@ -53,7 +53,7 @@ type peer struct {
 	session identity.Nonce   // admitted; zero if none
 	epoch   uint32           // of the newest admitted record
 	counter uint64           // likewise
-	stale   bool             // another session has appeared: look the record up again
+	stale   bool             // another session is under challenge: look the record up again
 
 	heard      time.Time // when the last authentic message of session came
 	generation uint32    // of the realm secret that it, or else the record, was found in
@@ -242,6 +242,7 @@ func (t *peerTable) giveUp(c *candidate) (held []*inbound, ok bool) {
 		return c.held, true
 	}
 	t.resolve(p)
+	p.stale = false
 	return c.held, false
 }
 
@@ -270,7 +271,6 @@ func (t *peerTable) record(id identity.ID, session identity.Nonce) *identity.Rec
 	case p.next != nil && p.next.record.Session == session:
 		return p.next.record
 	}
-	p.stale = true
 	return nil
 }
 
