@@ -119,7 +119,7 @@ func (p *pulse) turn(now time.Time) {
 	case age >= minRTTWindow:
 		p.least, p.leastAt = [2]time.Duration{}, now
 	case age >= minRTTWindow/2:
-		p.least, p.leastAt = [2]time.Duration{0, p.least[0]}, now
+		p.least, p.leastAt = [2]time.Duration{0, p.least[0]}, p.leastAt.Add(minRTTWindow/2)
 	}
 }
 

@@ -1,0 +1,75 @@
+package tether
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/pion/transport/v5"
+)
+
+func TestOverlayFilter(t *testing.T) {
+	realm := netip.MustParsePrefix("fd12:3456:789a::/64")
+	own := []netip.Addr{netip.MustParseAddr("100.64.0.7")}
+	for _, tt := range []struct {
+		addr     string
+		loopback bool
+		want     bool
+	}{
+		{"192.0.2.1", false, true},
+		{"2001:db8::1", false, true},
+		{"fd12:3456:789a::1", false, false},
+		{"fd12:3456:789a:0:ffff::", true, false},
+		{"fd12:3456:789a:1::1", false, true},
+		{"100.64.0.7", false, false},
+		{"::ffff:100.64.0.7", false, false},
+		{"100.64.0.8", false, true},
+		{"127.0.0.1", false, false},
+		{"127.0.0.1", true, true},
+		{"::1", false, false},
+		{"::1", true, true},
+		{"fe80::1%eth0", false, true},
+	} {
+		f := overlayFilter(realm, own, tt.loopback, nil)
+		if got := f("eth0", netip.MustParseAddr(tt.addr)); got != tt.want {
+			t.Errorf("%s, loopback %v: %v", tt.addr, tt.loopback, got)
+		}
+	}
+	var asked string
+	f := overlayFilter(realm, own, false, func(iface string, a netip.Addr) bool { asked = iface + a.String(); return false })
+	if f("tun0", netip.MustParseAddr("192.0.2.1")) || asked != "tun0192.0.2.1" {
+		t.Errorf("the caller's filter was asked %q", asked)
+	}
+	asked = ""
+	if f("tun0", own[0]); asked != "" {
+		t.Errorf("the caller's filter was asked about %q", asked)
+	}
+}
+
+// fakeNet lists two interfaces.
+type fakeNet struct{ transport.Net }
+
+func (fakeNet) Interfaces() ([]*transport.Interface, error) {
+	a := transport.NewInterface(net.Interface{Index: 1, Name: "eth0", Flags: net.FlagUp})
+	a.AddAddress(&net.IPNet{IP: net.IPv4(192, 0, 2, 1), Mask: net.CIDRMask(24, 32)})
+	a.AddAddress(&net.IPNet{IP: net.ParseIP("2001:db8::1"), Mask: net.CIDRMask(64, 128)})
+	b := transport.NewInterface(net.Interface{Index: 2, Name: "tun0", Flags: net.FlagUp})
+	b.AddAddress(&net.IPNet{IP: net.IPv4(100, 64, 0, 7), Mask: net.CIDRMask(10, 32)})
+	c := transport.NewInterface(net.Interface{Index: 3, Name: "bare0", Flags: net.FlagUp})
+	return []*transport.Interface{a, b, c}, nil
+}
+
+func TestFilterNet(t *testing.T) {
+	n := &filterNet{fakeNet{}, func(iface string, a netip.Addr) bool { return iface == "eth0" && a.Is4() }}
+	ifcs, err := n.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(ifcs) != 1 || ifcs[0].Name != "eth0" {
+		t.Fatalf("interfaces %v", ifcs)
+	}
+	addrs, err := ifcs[0].Addrs()
+	if err != nil || len(addrs) != 1 || addrs[0].String() != "192.0.2.1/24" {
+		t.Errorf("addresses %v, %v", addrs, err)
+	}
+}
