@@ -7,59 +7,67 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// drainPoll is how often Drain looks: gVisor tells of no state change of a closed connection.
+// drainPoll is how often Drain looks: gVisor does not tell when the last byte of a connection
+// is acknowledged.
 const drainPoll = 5 * time.Millisecond
 
-// Drain closes the listeners, and waits until every TCP connection has been closed by its user
-// and the peer has acknowledged all of it (the states from FIN-WAIT-2 on, RFC 9293 section
-// 3.3.2), or until ctx ends; then it returns its cause. Connections can still be dialled.
+// Drain waits until the TCP connections that the application has closed have delivered what
+// was written to them, so that a Close of the stack afterwards loses nothing. It does not wait
+// for connections that are open. It returns the context's cause when ctx ends first, and
+// net.ErrClosed when the stack is closed.
 func (s *Stack) Drain(ctx context.Context) error {
-	s.mu.Lock()
-	var listeners []*listener
-	for a := range s.open {
-		if l, ok := a.(*listener); ok {
-			listeners = append(listeners, l)
-		}
-	}
-	s.mu.Unlock()
-	for _, l := range listeners {
-		l.Close()
-	}
+	ctx, release := s.bind(ctx)
+	defer release()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	for {
-		n := s.undelivered()
-		if n == 0 {
-			return nil
-		}
+	for s.undelivered() {
 		select {
 		case <-tick.C:
-		case <-s.ctx.Done():
-			return nil
 		case <-ctx.Done():
-			return fmt.Errorf("netstack: drain: %d connections are open: %w", n, context.Cause(ctx))
+			return fmt.Errorf("netstack: drain: %w", context.Cause(ctx))
 		}
 	}
+	return nil
 }
 
-// undelivered counts the TCP connections that are open or have data on its way.
-func (s *Stack) undelivered() (n int) {
-	for _, e := range s.net.RegisteredEndpoints() {
-		ep, ok := e.(tcpip.Endpoint)
-		if !ok {
-			continue
-		}
-		t, ok := ep.(*tcp.Endpoint)
-		if !ok {
-			continue
-		}
-		switch t.EndpointState() {
-		case tcp.StateSynSent, tcp.StateSynRecv, tcp.StateEstablished, tcp.StateFinWait1,
-			tcp.StateCloseWait, tcp.StateLastAck, tcp.StateClosing:
-			n++
+func (s *Stack) undelivered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ep := range s.closing {
+		if delivering(ep) {
+			return true
 		}
 	}
-	return n
+	return false
+}
+
+// delivering reports whether the endpoint waits for the acknowledgement of its FIN.
+func delivering(ep tcpip.Endpoint) bool {
+	switch tcp.EndpointState(ep.State()) {
+	case tcp.StateFinWait1, tcp.StateClosing, tcp.StateLastAck:
+		return true
+	}
+	return false
+}
+
+// finish closes the endpoint of a TCP connection and remembers it until it has ended.
+func (s *Stack) finish(ep tcpip.Endpoint, wq *waiter.Queue) {
+	ended := waiter.NewFunctionEntry(waiter.EventHUp, func(waiter.EventMask) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.closing, ep)
+	})
+	wq.EventRegister(&ended)
+	s.mu.Lock()
+	s.closing[ep] = struct{}{}
+	s.mu.Unlock()
+	ep.Close()
+	if !delivering(ep) { // it may have ended before
+		s.mu.Lock()
+		delete(s.closing, ep)
+		s.mu.Unlock()
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -191,13 +192,13 @@ func TestStalledDestination(t *testing.T) {
 		if ac.during(window) == 0 || ca.during(window) == 0 {
 			t.Errorf("limit %d: no traffic with C after the stall", limit)
 		}
+		n.noDrops()
 		for _, m := range []*moved{ab, ac, ca} {
 			m.stop()
 		}
 		if high := f.to(v6(3)).q.Stats().HighWater; high > 32<<20 {
 			t.Errorf("%d bytes waited for the stalled destination", high)
 		}
-		n.noDrops()
 	}
 }
 
@@ -393,18 +394,17 @@ func TestSaturated(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(1500 * time.Millisecond)
-	close(stop)
 	for i, m := range all {
-		if m.n.Load() < 1<<20 {
-			t.Errorf("connection %d moved %d bytes", i, m.n.Load())
-		}
+		eventually(t, fmt.Sprintf("connection %d moves a megabyte", i), func() bool { return m.n.Load() > 1<<20 })
+	}
+	for i := range got {
+		eventually(t, "datagrams arrive", func() bool { return got[i].Load() > 10 })
+	}
+	close(stop)
+	for _, m := range all {
 		m.stop()
 	}
 	wg.Wait()
-	if got[0].Load() < 10 || got[1].Load() < 10 {
-		t.Errorf("datagrams arrived: %d and %d", got[0].Load(), got[1].Load())
-	}
 	if q := a.queues.Snapshot()[0]; q.Waits == 0 || q.Capacity != 1 || q.Unit != "bytes" || q.Policy != queue.Admit {
 		t.Errorf("the queue did not saturate: %+v", q)
 	}
@@ -437,19 +437,16 @@ func TestResetFlood(t *testing.T) {
 			}
 		})
 	}
-	if x := m.during(time.Second); x < 1<<20 {
-		t.Errorf("a connection beside the flood moved %d bytes", x)
-	}
-	if x := r.during(300 * time.Millisecond); x == 0 {
-		t.Error("the other direction did not move")
+	flooded := func(nd *node) bool { return nd.snapshot().Drops["reset over limit"] > 0 }
+	eventually(t, "the flood fills both queues", func() bool { return flooded(a) && flooded(b) })
+	for _, m := range []*moved{m, r} {
+		was := m.n.Load()
+		eventually(t, "a connection beside the flood moves a megabyte", func() bool { return m.n.Load() > was+1<<20 })
 	}
 	close(stop)
 	wg.Wait()
 	m.stop()
 	r.stop()
-	if a.snapshot().Drops["reset over limit"] == 0 || b.snapshot().Drops["reset over limit"] == 0 {
-		t.Errorf("no reset was dropped: the flood did not fill the queues")
-	}
 }
 
 // TestRepliesOverLimit: answers that nothing bounds are dropped and counted while the

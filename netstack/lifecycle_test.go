@@ -5,6 +5,7 @@ package netstack
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"runtime"
@@ -115,6 +116,64 @@ func TestCloseTellsPeers(t *testing.T) {
 		t.Errorf("the peer's Read: %v", err)
 	}
 	c.Close()
+}
+
+// TestDrain: Close of the stack after Drain loses nothing that was written before Close of a
+// connection; Drain ends with its context while the peer does not read.
+func TestDrain(t *testing.T) {
+	n := newNetwork(t)
+	a, b := n.add(1, Config{}), n.add(2, Config{})
+	pass := &path{delay: 20 * time.Millisecond}
+	pass.attach(n)
+	n.join()
+	c, d := connected(a, b)
+	open, open2 := connected(a, b)
+	defer open2.Close()
+	stuck, stuck2 := connected(a, b)
+	data := make([]byte, scaled(2<<20))
+	if _, err := c.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	got := make(chan int)
+	go func() {
+		n, err := io.Copy(io.Discard, readerOnly{d})
+		if err != nil {
+			t.Errorf("Read: %v", err)
+		}
+		got <- int(n)
+	}()
+	if err := a.Drain(a.context()); err != nil {
+		t.Errorf("Drain: %v", err)
+	}
+	if n := <-got; n != len(data) {
+		t.Errorf("%d of %d bytes arrived", n, len(data))
+	}
+	d.Close()
+
+	fill(t, stuck)
+	stuck.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := a.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Drain of a connection whose peer does not read: %v", err)
+	}
+	go io.Copy(io.Discard, readerOnly{stuck2})
+	if err := a.Drain(a.context()); err != nil {
+		t.Errorf("Drain: %v", err)
+	}
+	stuck2.Close()
+	a.flush()
+	eventually(t, "closed connections are forgotten", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.closing) == 0
+	})
+	open.Close()
+	a.Close()
+	if err := a.Drain(t.Context()); err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Drain after Close: %v", err)
+	}
 }
 
 // TestNewClose starts and closes stacks, with dials to nowhere under way: goroutines and

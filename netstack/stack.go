@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -48,7 +49,8 @@ type Stack struct {
 	open   map[aborter]struct{}
 	// listeners are the TCP listeners among open.
 	listeners map[*listener]struct{}
-	sinks     map[flow]func(error) // who wants to know that a flow's destination is unreachable
+	closing   map[tcpip.Endpoint]struct{} // closed by the application, not ended yet
+	sinks     map[flow]func(error)        // who wants to know that a flow's destination is unreachable
 }
 
 // aborter is a connection or listener that Close must end.
@@ -66,6 +68,7 @@ func New(cfg Config) (*Stack, error) {
 		done:      make(chan struct{}),
 		open:      make(map[aborter]struct{}),
 		listeners: make(map[*listener]struct{}),
+		closing:   make(map[tcpip.Endpoint]struct{}),
 		sinks:     make(map[flow]func(error)),
 	}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
@@ -136,7 +139,7 @@ func (s *Stack) routes() []netip.Prefix {
 func (s *Stack) setOptions() error {
 	// moderate makes gVisor offer a window scale for the largest buffer; see tcpConn.widen.
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
-	recovery, congestion := tcpip.TCPRACKLossDetection, tcpip.CongestionControlOption("cubic")
+	recovery, congestion := lossRecovery(runtime.GOOS), tcpip.CongestionControlOption("cubic")
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: minBuffer, Default: min(startBuffer, s.cfg.SendBuffer), Max: s.cfg.SendBuffer}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: minBuffer, Default: min(startBuffer, s.cfg.ReceiveBuffer), Max: s.cfg.ReceiveBuffer}
 	limit, retries := s.cfg.retransmission()
@@ -156,6 +159,17 @@ func (s *Stack) setOptions() error {
 		return fmt.Errorf("option %T: %s", datagrams, err)
 	}
 	return nil
+}
+
+// lossRecovery is RACK (RFC 8985), which keeps the rate of a path that reorders a little, but
+// not where the clock is coarse: with ticks of 500 us this gVisor takes segments for lost that
+// are not (google/gvisor issue 9778).
+func lossRecovery(goos string) tcpip.TCPRecovery {
+	switch goos {
+	case "windows", "js":
+		return 0
+	}
+	return tcpip.TCPRACKLossDetection
 }
 
 // Close ends the stack: every pending and later call returns net.ErrClosed (the device's

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -56,8 +57,13 @@ func TestOptions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !sack || recovery != tcpip.TCPRACKLossDetection || congestion != "cubic" {
+	if !sack || recovery != lossRecovery(runtime.GOOS) || congestion != "cubic" {
 		t.Errorf("SACK %v, recovery %v, congestion control %q", sack, recovery, congestion)
+	}
+	for goos, want := range map[string]tcpip.TCPRecovery{"linux": tcpip.TCPRACKLossDetection, "darwin": tcpip.TCPRACKLossDetection, "windows": 0, "js": 0} {
+		if got := lossRecovery(goos); got != want {
+			t.Errorf("recovery on %s: %v, want %v", goos, got, want)
+		}
 	}
 }
 
@@ -430,6 +436,7 @@ func TestWindowReopens(t *testing.T) {
 
 // TestVanishedPeer: with the path cut, Read and Write return within Config.KeepAlive.
 func TestVanishedPeer(t *testing.T) {
+	t.Parallel()
 	n := newNetwork(t)
 	cut := make(chan struct{})
 	n.pass = dropAfter(cut)
@@ -466,6 +473,7 @@ func TestVanishedPeer(t *testing.T) {
 
 // TestSlowReader: a peer that lives but does not read is not given up.
 func TestSlowReader(t *testing.T) {
+	t.Parallel()
 	cfg := Config{KeepAlive: 2 * time.Second}
 	a, b := two(t, cfg)
 	c, d := connected(a, b)

@@ -21,6 +21,7 @@ import (
 type tcpConn struct {
 	s             *Stack
 	ep            tcpip.Endpoint
+	wq            *waiter.Queue
 	network       string
 	local, remote *net.TCPAddr
 	dst           netip.Addr
@@ -45,7 +46,7 @@ type tcpConn struct {
 // newTCPConn wraps a connected endpoint.
 func (s *Stack) newTCPConn(network string, ep tcpip.Endpoint, wq *waiter.Queue, local, remote netip.AddrPort) *tcpConn {
 	c := &tcpConn{
-		s: s, ep: ep, network: network,
+		s: s, ep: ep, wq: wq, network: network,
 		local:  net.TCPAddrFromAddrPort(local),
 		remote: net.TCPAddrFromAddrPort(remote),
 		dst:    remote.Addr(),
@@ -184,15 +185,15 @@ func (c *tcpConn) failure(call string, err tcpip.Error) error {
 	return os.NewSyscallError(call, e)
 }
 
-// Close implements net.Conn. What was written is still delivered, as long as the stack runs;
-// the peer is reset if it has sent what nobody read. Pending and later calls return
+// Close implements net.Conn. What was written is still delivered, as long as the stack runs
+// (see Drain); the peer is reset if it has sent what nobody read. Pending and later calls return
 // net.ErrClosed, and so does a second Close.
 func (c *tcpConn) Close() error {
 	if !c.shut() {
 		return opError("close", c.network, c.local, c.remote, net.ErrClosed)
 	}
 	c.s.untrack(c)
-	c.ep.Close()
+	c.s.finish(c.ep, c.wq)
 	return nil
 }
 
