@@ -3,6 +3,7 @@ package control_test
 import (
 	"testing"
 
+	"github.com/veil-net/anchor/control"
 	"github.com/veil-net/anchor/internal/controltest"
 )
 
@@ -16,7 +17,7 @@ func TestFabrics(t *testing.T) {
 // first. On the other kinds the long form does.
 func TestChannels(t *testing.T) {
 	for _, k := range controltest.Kinds() {
-		short, n := !*long, 8
+		short, n := !*control.Long, 8
 		switch {
 		case k.Name == "websocket" && short:
 			continue

@@ -16,6 +16,9 @@ func Local(f Fabric) bool {
 // Local reports that the fabric is in this process.
 func (m *Memory) Local() bool { return true }
 
+// Local reports that the fabric is in this process.
+func (s memorySide) Local() bool { return true }
+
 // Local reports whether a server of the fabric is in this process or at a loopback address.
 func (f *natsFabric) Local() bool {
 	if f.inProcess {
@@ -36,4 +39,3 @@ func (f *natsFabric) Local() bool {
 	}
 	return false
 }
-

@@ -1,4 +1,4 @@
-package control_test
+package control
 
 import (
 	"flag"
@@ -7,6 +7,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-var long = flag.Bool("long", false, "run tests in their full form")
+// Flags of this package's tests.
+var (
+	Update = flag.Bool("update", false, "write the golden vectors in testdata anew")
+	Long   = flag.Bool("long", false, "run tests in their full form")
+)
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
