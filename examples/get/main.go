@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
+	"github.com/veil-net/anchor"
 	"github.com/veil-net/anchor/examples/internal/member"
 )
 
@@ -24,69 +26,77 @@ terminal a bar shows progress. The exit status is 1, with one line that says why
 did not come whole.
 `
 
+// lookupWait is how long a name may be missing in the directory. It covers what a Master that
+// was just started needs to hear of everybody.
+const lookupWait = 8 * time.Second
+
 func main() { member.Main("get", run) }
 
-func run(ctx context.Context, args []string) (err error) {
+func run(ctx context.Context, args []string) error {
 	var common member.Flags
 	flags := flag.NewFlagSet("get", flag.ContinueOnError)
 	common.Register(flags)
 	output := flags.String("o", "", "write the body to this `file`")
 	wait := flags.Duration("wait", 30*time.Second, "how long to wait for the peer's answer")
-	if err := member.Parse(flags, args, usage, 1); err != nil {
+	if err := member.Parse(flags, args, usage, 1, 1); err != nil {
 		return err
 	}
-	node, err := common.Node()
+	node, err := common.Node(anchor.Config{LookupWait: lookupWait})
 	if err != nil {
 		return err
 	}
 	defer member.Leave(node)
-	out := io.Writer(os.Stdout)
-	if *output != "" {
-		f, err := os.Create(*output)
-		if err != nil {
-			return err
-		}
-		defer func() {
-			if e := f.Close(); err == nil {
-				err = e
-			}
-			if err != nil {
-				os.Remove(*output)
-			}
-		}()
-		out = f
-	}
-	return fetch(ctx, node.HTTPClient(), flags.Arg(0), *wait, out)
-}
 
-// fetch copies the body of url to out. wait bounds the time to the answer's header, not the
-// transfer.
-func fetch(ctx context.Context, client *http.Client, url string, wait time.Duration, out io.Writer) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	impatient := time.AfterFunc(wait, func() { cancel(fmt.Errorf("no answer within %v", wait)) })
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := client.Do(request)
-	impatient.Stop()
+	response, err := get(ctx, node, flags.Arg(0), *wait)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, response.Status)
+	if *output == "" {
+		return save(os.Stdout, response)
 	}
-	body := io.Reader(response.Body)
-	if term.IsTerminal(int(os.Stderr.Fd())) {
-		bar := progressbar.DefaultBytes(response.ContentLength, url)
-		defer bar.Close()
-		body = io.TeeReader(body, bar)
-	}
-	n, err := io.Copy(out, body)
+	f, err := os.Create(*output) // not before there is something to put into it
 	if err != nil {
-		return fmt.Errorf("after %d bytes: %w", n, err)
+		return err
+	}
+	return errors.Join(save(f, response), f.Close())
+}
+
+// get asks for url. wait bounds the time until the answer begins; the transfer takes as long as
+// it takes.
+func get(ctx context.Context, node *anchor.Node, url string, wait time.Duration) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	impatient := time.AfterFunc(wait, func() { cancel(fmt.Errorf("no answer within %v", wait)) })
+	defer impatient.Stop()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	// Start first, so that a fault of our own is not reported as one of the request.
+	if err := node.Start(ctx); err != nil {
+		return nil, err
+	}
+	response, err := node.HTTPClient().Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		response.Body.Close()
+		return nil, fmt.Errorf("%s: %s", url, response.Status)
+	}
+	return response, nil
+}
+
+// save copies the body to w, with a bar if a person watches.
+func save(w io.Writer, response *http.Response) error {
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		bar := progressbar.DefaultBytes(response.ContentLength, response.Request.URL.String())
+		defer bar.Close()
+		w = io.MultiWriter(w, bar)
+	}
+	n, err := io.Copy(w, response.Body)
+	if err != nil {
+		return fmt.Errorf("ended after %d bytes: %w", n, err)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func run(ctx context.Context, args []string) error {
 	listen := flags.String("listen", "127.0.0.1:4222", "`address` to listen on")
 	websocket := flags.String("websocket", "", "`address` to listen on for websockets too")
 	store := flags.String("store", "", "keep the directory in this `folder`")
-	if err := member.Parse(flags, args, usage, 0); err != nil {
+	if err := member.Parse(flags, args, usage, 0, 0); err != nil {
 		return err
 	}
 	m, err := control.StartMaster(control.MasterOptions{Listen: *listen, Websocket: *websocket, StoreDir: *store})

@@ -25,10 +25,10 @@ func run(ctx context.Context, args []string) error {
 	common.Register(flags)
 	count := flags.Int("c", 0, "stop after this many; 0 means never")
 	wait := flags.Duration("wait", 10*time.Second, "how long to wait for the first answer; later ones have 2 s")
-	if err := member.Parse(flags, args, usage, 1); err != nil {
+	if err := member.Parse(flags, args, usage, 1, 1); err != nil {
 		return err
 	}
-	node, err := common.Node()
+	node, err := common.Node(anchor.Config{})
 	if err != nil {
 		return err
 	}

@@ -31,20 +31,25 @@ func run(ctx context.Context, args []string) error {
 	common.Register(flags)
 	dir := flags.String("dir", "", "`folder` to serve (required)")
 	listen := flags.String("listen", ":80", "overlay `address` to listen on")
-	if err := member.Parse(flags, args, usage, 0); err != nil {
+	if err := member.Parse(flags, args, usage, 0, 0); err != nil {
 		return err
 	}
-	if info, err := os.Stat(*dir); err != nil {
-		return fmt.Errorf("-dir: %w", err)
-	} else if !info.IsDir() {
-		return fmt.Errorf("-dir: %s is not a folder", *dir)
+	if *dir == "" {
+		return errors.New("-dir is missing; see -h")
 	}
-	node, err := common.Node()
+	root, err := os.OpenRoot(*dir) // no link leads out of it
+	if err != nil {
+		return fmt.Errorf("-dir: %w", err)
+	}
+	defer root.Close()
+	node, err := common.Node(anchor.Config{})
 	if err != nil {
 		return err
 	}
 	defer member.Leave(node)
-	if err := node.Start(ctx); err != nil {
+	startCtx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := node.Start(startCtx); err != nil {
 		return err
 	}
 	listener, err := node.Listen("tcp", *listen)
@@ -55,7 +60,7 @@ func run(ctx context.Context, args []string) error {
 	_, ip6 := node.Addrs()
 	log.Info("serving", "name", node.Name(), "id", node.ID(), "addr", ip6, "listen", listener.Addr())
 	return serve(ctx, node, listener, &http.Server{
-		Handler:           logged(log, node, http.FileServer(http.Dir(*dir))),
+		Handler:           logged(log, node, http.FileServerFS(root.FS())),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 	})

@@ -13,7 +13,8 @@ import (
 	"github.com/veil-net/anchor/identity"
 )
 
-func init() { subject = []contender{{"anchor", openAnchor}} }
+// subject is what the baselines are compared with.
+var subject = []contender{{"anchor", openAnchor}}
 
 // port is where the server listens on the overlay.
 const port = ":7"

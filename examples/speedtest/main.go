@@ -9,12 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/veil-net/anchor/examples/internal/member"
 	"github.com/veil-net/anchor/examples/speedtest/peers"
 )
 
@@ -40,8 +39,6 @@ What is measured, in this order:
 
 The table shows each figure and, for a baseline, its ratio to Anchor's. With -json each
 contender is one JSON object on a line of its own.
-
-Flags:
 `
 
 // contender is something that can be measured.
@@ -57,39 +54,25 @@ var baselines = []contender{
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "speedtest:", err)
-			os.Exit(1)
-		}
-	}
+	member.Main("speedtest", func(ctx context.Context, args []string) error { return run(ctx, args, os.Stdout) })
 }
 
 // run is the program without the process around it.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("speedtest", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		flags.PrintDefaults()
-	}
 	var (
 		duration = flags.Duration("t", 5*time.Second, "how long each throughput run is measured")
 		streams  = flags.Int("P", 4, "streams of the many-stream run")
 		asJSON   = flags.Bool("json", false, "print one JSON object a line instead of a table")
 		against  = flags.String("against", "", "baselines to measure too: raw, wireguard, or both with a comma")
 	)
-	if err := flags.Parse(args); err != nil {
+	if err := member.Parse(flags, args, usage, 0, 0); err != nil {
 		return err
 	}
 	contenders, err := choose(*against)
 	switch {
 	case err != nil:
 		return err
-	case flags.NArg() > 0:
-		return fmt.Errorf("what is %q? see -h", flags.Arg(0))
 	case *duration <= 0 || *streams <= 0:
 		return errors.New("-t and -P must be above 0")
 	}

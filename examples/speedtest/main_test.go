@@ -5,16 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"io"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/veil-net/anchor/examples/internal/exampletest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { exampletest.Main(m, main) }
 
 // quick does every step of the work with little of it.
 var quick = options{
@@ -22,29 +21,33 @@ var quick = options{
 	streams: 2, writeSize: 256 << 10, roundTrips: 50, dials: 3,
 }
 
-// TestBaselines runs the real thing, short, and reads what it prints as a script would.
-func TestBaselines(t *testing.T) {
+// TestContenders runs the real thing, short, and reads what it prints as a script would.
+func TestContenders(t *testing.T) {
 	o := quick
 	o.duration = time.Second // a loaded machine may deliver nothing for some hundred milliseconds
+	everybody, err := choose("raw,wireguard")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var out bytes.Buffer
-	if err := compare(t.Context(), baselines, o, newReport(&out, true)); err != nil {
+	if err := compare(t.Context(), everybody, o, newReport(&out, true)); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != len(baselines) {
-		t.Fatalf("%d lines, want one for each of %d baselines:\n%s", len(lines), len(baselines), out.String())
+	if len(lines) != len(everybody) {
+		t.Fatalf("%d lines, want one for each of %d contenders:\n%s", len(lines), len(everybody), out.String())
 	}
 	for i, line := range lines {
 		var got map[string]any
 		if err := json.Unmarshal([]byte(line), &got); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
-		if got["name"] != baselines[i].name {
-			t.Errorf("line %d has name %v, want %s", i, got["name"], baselines[i].name)
+		if got["name"] != everybody[i].name {
+			t.Errorf("line %d has name %v, want %s", i, got["name"], everybody[i].name)
 		}
 		for _, f := range figures {
 			if v, ok := got[f.name].(float64); !ok || v <= 0 {
-				t.Errorf("%s: %s = %v, want a figure above 0", baselines[i].name, f.name, got[f.name])
+				t.Errorf("%s: %s = %v, want a figure above 0", everybody[i].name, f.name, got[f.name])
 			}
 		}
 		if len(got) != len(figures)+1 {
@@ -54,17 +57,15 @@ func TestBaselines(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-h"}, io.Discard, &out); !errors.Is(err, flag.ErrHelp) {
-		t.Errorf("run -h = %v", err)
-	}
+	p := exampletest.Start(t, "-h")
+	p.Succeed()
 	for _, f := range figures {
-		if !strings.Contains(out.String(), f.name) {
+		if !strings.Contains(p.Stderr(), f.name) {
 			t.Errorf("-h does not explain %s", f.name)
 		}
 	}
 	for _, want := range []string{"-t ", "-P ", "-json", "-against", "raw", "wireguard"} {
-		if !strings.Contains(out.String(), want) {
+		if !strings.Contains(p.Stderr(), want) {
 			t.Errorf("-h does not mention %s", want)
 		}
 	}
@@ -79,7 +80,7 @@ func TestBadArguments(t *testing.T) {
 		{"bob", "bob"},
 		{"-nonsense", "nonsense"},
 	} {
-		err := run(t.Context(), strings.Fields(test.args), io.Discard, io.Discard)
+		err := run(t.Context(), strings.Fields(test.args), io.Discard)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("run %s = %v, want an error that contains %q", test.args, err, test.want)
 		}

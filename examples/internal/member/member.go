@@ -1,5 +1,5 @@
-// Package member is what the example programs that join a realm have in common: the flags
-// -identity and -master, and how a program ends.
+// Package member is what the example programs have in common: how they start and end, how they
+// explain themselves, and the flags -identity and -master of those that join a realm.
 package member
 
 import (
@@ -7,9 +7,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,8 +34,9 @@ func (fl *Flags) Register(f *flag.FlagSet) {
 	f.BoolVar(&fl.Verbose, "v", false, "log what the node does")
 }
 
-// Node loads the identity and makes a node. It does no network I/O.
-func (fl *Flags) Node() (*anchor.Node, error) {
+// Node loads the identity and makes a node with it, with the Master of the flags, and with c
+// for the rest. It does no network I/O.
+func (fl *Flags) Node(c anchor.Config) (*anchor.Node, error) {
 	if fl.Identity == "" {
 		return nil, errors.New("-identity is required; see -h")
 	}
@@ -41,39 +44,47 @@ func (fl *Flags) Node() (*anchor.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := anchor.Config{Identity: id, Control: control.NATS(fl.Master)}
+	c.Identity, c.Control = id, control.NATS(fl.Master)
 	if fl.Verbose {
 		c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	return anchor.New(c)
 }
 
-// Main runs a program: run gets the arguments and a context that ends on SIGINT or SIGTERM. An
-// error is printed in one line and gives exit status 1; flag.ErrHelp gives 0.
+// Main runs a program and ends the process: run gets the arguments and a context that ends on
+// SIGINT or SIGTERM; a second signal ends the process at once. An error is printed in one line
+// and gives exit status 1; flag.ErrHelp gives 0.
 func Main(name string, run func(ctx context.Context, args []string) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
 	err := run(ctx, os.Args[1:])
 	stop()
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
-	default:
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(os.Stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
 		os.Exit(1)
 	}
 }
 
-// Parse parses flags of a program that takes exactly the named arguments, and explains itself
-// with usage.
-func Parse(f *flag.FlagSet, args []string, usage string, want int) error {
-	f.Usage = func() {
-		fmt.Fprint(f.Output(), usage, "\nFlags:\n")
+// Parse parses the flags of a program that takes at least least and at most most arguments
+// beside them. For -h it prints usage and what the flags mean to standard error, and returns
+// flag.ErrHelp.
+func Parse(f *flag.FlagSet, args []string, usage string, least, most int) error {
+	f.Init(f.Name(), flag.ContinueOnError)
+	f.SetOutput(io.Discard) // an error is for Main to print
+	f.Usage = func() {}
+	err := f.Parse(args)
+	switch n := f.NArg(); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(os.Stderr, usage, "\nFlags:\n")
+		f.SetOutput(os.Stderr)
 		f.PrintDefaults()
-	}
-	if err := f.Parse(args); err != nil {
 		return err
-	}
-	if f.NArg() != want {
-		return fmt.Errorf("want %d arguments, not %d; see -h", want, f.NArg())
+	case err != nil:
+		return fmt.Errorf("%w; see -h", err)
+	case n < least:
+		return errors.New("an argument is missing; see -h")
+	case n > most:
+		return fmt.Errorf("what is %q? see -h", f.Arg(most))
 	}
 	return nil
 }

@@ -1,4 +1,0 @@
-package main
-
-// subject is what the baselines are compared with.
-var subject []contender
