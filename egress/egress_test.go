@@ -25,7 +25,7 @@ func both(t *testing.T, test func(t *testing.T, inProcess bool)) {
 
 func TestPacketsArriveInOrder(t *testing.T) {
 	both(t, func(t *testing.T, inProcess bool) {
-		f := newFixture(t, inProcess, nil)
+		f := newFixture(t, inProcess, func(c *Config) { c.QueueBytes = 1 << 20 }) // holds all of them
 		f.Start()
 		const rounds = 40
 		n := 0
