@@ -99,8 +99,8 @@ func New(cfg Config) *Ingress {
 	return i
 }
 
-// Accept implements stream.Acceptor: it starts the Ingresser of an inbound stream. The Sink
-// has a method Pass besides; see Passer. After Close the Sink refuses everything.
+// Accept implements stream.Acceptor: it starts the Ingresser of an inbound stream. After Close
+// the Sink refuses everything.
 func (i *Ingress) Accept(in stream.Inbound) stream.Sink {
 	s := newIngresser(i, in)
 	i.mu.Lock()
@@ -116,16 +116,6 @@ func (i *Ingress) Accept(in stream.Inbound) stream.Sink {
 	i.wg.Go(s.run)
 	return s
 }
-
-// Passer is what the Sinks of this package can do besides: a stream tells it which numbers bear
-// no data, so that nobody waits for them.
-type Passer interface {
-	// Pass says that number bears no message for the Sink, and that numbers below floor will not
-	// come any more. It never waits.
-	Pass(number, floor uint64)
-}
-
-var _ Passer = (*ingresser)(nil)
 
 // remove forgets a stream.
 func (i *Ingress) remove(s *ingresser) {

@@ -134,9 +134,9 @@ func TestFloorAndPassedNumbersAreNotWaitedFor(t *testing.T) {
 		in := newInbound(1)
 		s := f.Accept(in)
 		mustPush(t, s, seal(0, 0, packet4(0)))
-		s.(Passer).Pass(1, 0) // a probe
+		s.Pass(1, 0) // a probe
 		mustPush(t, s, seal(2, 0, packet4(2)), seal(9, 9, packet4(9)))
-		s.(Passer).Pass(20, 20)
+		s.Pass(20, 20)
 		mustPush(t, s, seal(21, 9, packet4(21)))
 		synctest.Wait()
 		if got := numbersOf(f.dev.Written()); !slices.Equal(got, []int{0, 2, 9, 21}) {
@@ -145,7 +145,7 @@ func TestFloorAndPassedNumbersAreNotWaitedFor(t *testing.T) {
 		if _, _, missing := in.count(); missing != 0 {
 			t.Errorf("%d gaps", missing)
 		}
-		s.(Passer).Pass(25, 0)
+		s.Pass(25, 0)
 		synctest.Wait()
 		if _, _, missing := in.count(); missing != 1 {
 			t.Errorf("a passed number that leaves a gap: Missing was called %d times", missing)
@@ -495,7 +495,7 @@ func TestCloseDropsWhatIsHeld(t *testing.T) {
 		m.Release()
 		s.Close()
 		s.Final(3)
-		s.(Passer).Pass(3, 0)
+		s.Pass(3, 0)
 		f.stop()
 	})
 }

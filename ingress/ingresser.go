@@ -21,7 +21,7 @@ const openBatch = 16
 // item is what waits in the queue of a stream: a sealed message, or a word of the stream's.
 type item struct {
 	m      *buffer.Buf // nil for a word
-	final  bool        // number is that of Sink.Final, else those of Passer.Pass
+	final  bool        // number is that of Final, else number and floor are those of Pass
 	number uint64
 	floor  uint64
 }
@@ -40,7 +40,7 @@ type message struct {
 	data stream.Data
 }
 
-// ingresser delivers one inbound stream. Its methods of stream.Sink may be called from any
+// ingresser delivers one inbound stream. It is the stream's Sink, whose methods may be called from any
 // goroutine; everything below the queue belongs to run.
 type ingresser struct {
 	i      *Ingress
@@ -101,7 +101,7 @@ func (s *ingresser) Push(m *buffer.Buf) bool {
 	return true
 }
 
-// Pass implements Passer. A word that finds the queue full is lost: the number is then waited
+// Pass implements stream.Sink. A word that finds the queue full is lost: the number is then waited
 // for in vain, as for any that was lost on its way.
 func (s *ingresser) Pass(number, floor uint64) {
 	s.queue.TryPush(item{number: number, floor: floor})
