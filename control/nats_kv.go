@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -77,8 +78,10 @@ func makeBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyVa
 
 // explainJetStream says what is missing on a server without JetStream.
 func explainJetStream(err error) error {
-	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
-		return fmt.Errorf("JetStream is not enabled on the server (nats-server -js): %w", err)
+	for _, e := range []error{jetstream.ErrJetStreamNotEnabled, jetstream.ErrJetStreamNotEnabledForAccount, nats.ErrNoResponders} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("JetStream is not enabled on the server (nats-server -js), or not ready yet: %w", err)
+		}
 	}
 	return err
 }

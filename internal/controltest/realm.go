@@ -2,6 +2,7 @@ package controltest
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -154,6 +155,17 @@ func (m *Member) Drops() map[string]uint64 {
 // Note returns a counter of events.
 func (m *Member) Note(name string) uint64 {
 	return m.Stats.Stage("control").Snapshot().Notes[name]
+}
+
+// Find is Lookup that tries again while the Master is not ready: on a busy machine it may be slow.
+func (m *Member) Find(t testing.TB, key control.Key, fresh bool) (*identity.Record, error) {
+	ctx := Context(t)
+	for {
+		r, err := m.Lookup(ctx, key, fresh)
+		if !errors.Is(err, control.ErrNotReady) || ctx.Err() != nil {
+			return r, err
+		}
+	}
 }
 
 // MustSend sends, and fails the test if that is an error.

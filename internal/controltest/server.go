@@ -138,6 +138,7 @@ type Process struct {
 	path string
 	addr string
 	dir  string
+	args []string // instead of -js and the store
 	cmd  *exec.Cmd
 }
 
@@ -158,7 +159,11 @@ func StartProcess(t testing.TB) *Process {
 
 func (p *Process) start() {
 	host, port, _ := net.SplitHostPort(p.addr)
-	p.cmd = exec.Command(p.path, "-js", "-a", host, "-p", port, "-sd", p.dir)
+	args := p.args
+	if args == nil {
+		args = []string{"-js", "-sd", p.dir}
+	}
+	p.cmd = exec.Command(p.path, append([]string{"-a", host, "-p", port}, args...)...)
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -192,6 +197,13 @@ func (p *Process) Restart(empty bool) {
 	if empty {
 		p.dir = p.t.TempDir()
 	}
+	p.start()
+}
+
+// RestartWith starts the server again with other arguments than -js and a store.
+func (p *Process) RestartWith(args ...string) {
+	p.Kill()
+	p.args = args
 	p.start()
 }
 
