@@ -40,8 +40,8 @@ type message struct {
 	data stream.Data
 }
 
-// ingresser delivers one inbound stream. It is the stream's Sink, whose methods may be called from any
-// goroutine; everything below the queue belongs to run.
+// ingresser delivers one inbound stream. It is the stream's Sink, whose methods may be called
+// from any goroutine; everything below the queue belongs to run.
 type ingresser struct {
 	i      *Ingress
 	in     stream.Inbound
