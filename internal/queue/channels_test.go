@@ -18,7 +18,7 @@ import (
 var exceptions = map[string]string{}
 
 // A bounded channel is a queue that no registry lists and nobody counts. Outside this
-// package, and helper packages that only tests import (internal/...test), only unbuffered
+// package, and packages that only tests import (internal/...test), only unbuffered
 // channels and wake-up channels of capacity 1 are made.
 func TestNoBoundedChannelsElsewhere(t *testing.T) {
 	root := moduleRoot(t)
@@ -35,8 +35,8 @@ func TestNoBoundedChannelsElsewhere(t *testing.T) {
 		rel = filepath.ToSlash(rel)
 		if d.IsDir() {
 			base := d.Name()
-			helper := strings.HasPrefix(rel, "internal/") && strings.HasSuffix(base, "test")
-			if rel != "." && (strings.HasPrefix(base, ".") || base == "testdata" || rel == "internal/queue" || helper) {
+			testOnly := strings.HasPrefix(rel, "internal/") && strings.HasSuffix(base, "test")
+			if rel != "." && (strings.HasPrefix(base, ".") || base == "testdata" || rel == "internal/queue" || testOnly) {
 				return filepath.SkipDir
 			}
 			return nil
