@@ -19,7 +19,7 @@ const (
 	// addresses come within a millisecond. Later ones follow by themselves.
 	collectFor = 3 * time.Millisecond
 	// resendFirst and resendLast bound the pause before signalling is sent again, which doubles.
-	resendFirst, resendLast = 250 * time.Millisecond, 2 * time.Second
+	resendFirst, resendLast = 200 * time.Millisecond, time.Second
 	// unansweredFor is how long an attempt waits for the peer's first word: it may be away, or
 	// its session may have ended. attemptFor is how long an attempt may take in all.
 	unansweredFor, attemptFor = 4 * time.Second, 12 * time.Second
@@ -55,6 +55,8 @@ type attempt struct {
 	have      uint32 // the peer's candidates that the link knows, by index
 
 	resend   time.Time
+	sent     int  // how often first was sent
+	looked   bool // whether the peer's session has been looked up anew
 	pause    time.Duration
 	deadline time.Time
 	end      time.Time // the last possible deadline
@@ -212,7 +214,8 @@ func (p *peer) signalled(s *wire.Signal, cert *identity.Certificate) {
 }
 
 // asked handles an ask. It begins an attempt, unless one that the asking side had not heard of
-// when it asked is under way or up already.
+// when it asked is under way or up already. An attempt for an earlier ask is void: the link
+// that the ask described is gone.
 func (p *peer) asked(s *wire.Signal, cert *identity.Certificate) {
 	known := p.seen.of(s.FromSession)
 	a, t := p.att, p.cur
@@ -221,7 +224,7 @@ func (p *peer) asked(s *wire.Signal, cert *identity.Certificate) {
 		t != nil && t.alive() && t.session == s.FromSession && t.number > s.Newest:
 		p.m.count.signalStale.Inc()
 		return
-	case a != nil && a.session == s.FromSession && a.id.Counter() > s.Newest: // they crossed
+	case a != nil && a.session == s.FromSession && a.first.Ask == (wire.LinkID{}) && a.id.Counter() > s.Newest: // they crossed
 		p.m.count.signalStale.Inc()
 		p.heard(a)
 		return
@@ -234,15 +237,18 @@ func (p *peer) asked(s *wire.Signal, cert *identity.Certificate) {
 	})
 }
 
-// offered handles an offer: the newest of a session counts.
+// offered handles an offer: the newest of a session counts, and the reply to an ask only while
+// that ask is the current one.
 func (p *peer) offered(s *wire.Signal, cert *identity.Certificate) {
 	known := p.seen.of(s.FromSession)
-	if n := s.Link.Counter(); n > known.offer {
+	a := p.att
+	replyToCurrent := s.Ask == (wire.LinkID{}) || a != nil && a.asking && a.id == s.Ask
+	if n := s.Link.Counter(); n > known.offer && replyToCurrent {
 		p.allowed(&known.offer, n, func() error { return p.answer(s, cert) })
 		return
 	}
 	p.m.count.signalStale.Inc()
-	if a := p.att; a != nil && !a.asking && a.id == s.Link && a.tether == nil { // it did not get our answer
+	if a != nil && !a.asking && a.id == s.Link && a.tether == nil { // it did not get our answer
 		p.again(a)
 	}
 }
@@ -328,9 +334,28 @@ func (p *peer) advance(now time.Time) {
 		p.fail(errLinkFailed)
 	case !now.Before(a.deadline):
 		p.fail(a.late())
-	case a.tether == nil:
+	case a.tether == nil && p.sessionHolds(a):
 		p.tell(a, now)
 	}
+}
+
+// sessionHolds reports whether the attempt is with the peer's current session. It asks the Master, once,
+// when the first message and its repetition found no answer; if the peer has started anew, the
+// attempt starts anew too.
+func (p *peer) sessionHolds(a *attempt) bool {
+	if a.looked || a.sent < 2 || a.deadline.Equal(a.end) {
+		return true
+	}
+	a.looked = true
+	rec, err := p.lookup(true)
+	if err != nil || rec.Session == a.session || p.m.check(rec.Certificate) != nil {
+		return true
+	}
+	p.discard()
+	if err := p.start(rec); err != nil {
+		p.failed(err)
+	}
+	return false
 }
 
 // late says what an attempt that ran out of time was waiting for.
@@ -374,6 +399,7 @@ func (p *peer) tell(a *attempt, now time.Time) {
 
 func (p *peer) sendFirst(a *attempt) {
 	a.resend = time.Now().Add(jitter(a.pause))
+	a.sent++
 	p.send(a.body)
 }
 
@@ -385,6 +411,7 @@ func (p *peer) again(a *attempt) {
 	a.pause = min(2*a.pause, resendLast)
 	a.resend = time.Now().Add(jitter(a.pause))
 	if !a.replied {
+		a.sent++
 		p.send(a.body)
 	}
 	if !a.asking {

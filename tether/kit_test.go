@@ -1,7 +1,9 @@
 package tether
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -32,8 +34,10 @@ type hub struct {
 }
 
 func newHub() *hub {
-	return &hub{rng: rand.New(rand.NewPCG(7, 8)), members: make(map[identity.ID]*hubControl)}
+	return &hub{rng: newRand(7), members: make(map[identity.ID]*hubControl)}
 }
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 8)) }
 
 // set changes faults under the hub's lock.
 func (h *hub) set(change func(h *hub)) {
@@ -188,10 +192,7 @@ func (s *sink) counts() (ups, downs, messages int) {
 }
 
 // realm makes identities of one realm.
-type realm struct {
-	tb        testing.TB
-	authority *identity.Authority
-}
+type realm struct{ authority *identity.Authority }
 
 func newRealm(tb testing.TB) *realm {
 	tb.Helper()
@@ -199,14 +200,17 @@ func newRealm(tb testing.TB) *realm {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &realm{tb, a}
+	return &realm{a}
 }
 
 func (r *realm) issue(name string, groups ...string) *identity.Identity {
-	r.tb.Helper()
-	id, err := r.authority.Issue(identity.IssueOptions{Name: name, Groups: groups})
+	id, err := r.authority.Issue(identity.IssueOptions{
+		Name: name, Groups: groups,
+		// In force now and in the virtual time of synctest, which starts in 2000.
+		NotBefore: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC),
+	})
 	if err != nil {
-		r.tb.Fatal(err)
+		panic(err)
 	}
 	return id
 }
@@ -222,13 +226,33 @@ type node struct {
 	queues  *queue.Registry
 }
 
-// newNode starts a session of id on the hub. change may alter the Config.
+// sessions are those that newNode uses, one for each identity: making one takes time.
+var sessions sync.Map
+
+// newNode puts a node with id's session on the hub. change may alter the Config.
 func newNode(tb testing.TB, h *hub, id *identity.Identity, change func(*Config)) *node {
+	tb.Helper()
+	s, ok := sessions.Load(id.ID())
+	if !ok {
+		s = newSession(tb, id)
+		sessions.Store(id.ID(), s)
+	}
+	return newNodeWith(tb, h, s.(*identity.Session), change)
+}
+
+func newSession(tb testing.TB, id *identity.Identity) *identity.Session {
 	tb.Helper()
 	s, err := identity.NewSession(id, identity.SessionOptions{})
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return s
+}
+
+// newNodeWith puts a node on the hub.
+func newNodeWith(tb testing.TB, h *hub, s *identity.Session, change func(*Config)) *node {
+	tb.Helper()
+	id := s.Identity()
 	n := &node{
 		tb: tb, session: s, sink: newSink(), stats: new(stats.Set), queues: new(queue.Registry),
 		control: &hubControl{hub: h, session: s},
@@ -306,16 +330,29 @@ func (n *node) await(what string, cond func() bool) {
 	}
 }
 
+// members are identities of one realm that tests share, because making them takes time. The
+// first has the lower id of the first two.
+var members = sync.OnceValue(func() []*identity.Identity {
+	a, err := identity.NewAuthority("test")
+	if err != nil {
+		panic(err)
+	}
+	r := &realm{a}
+	ids := make([]*identity.Identity, 10)
+	for i := range ids {
+		ids[i] = r.issue(fmt.Sprintf("n%d", i))
+	}
+	if a, b := ids[0].ID(), ids[1].ID(); bytes.Compare(a[:], b[:]) > 0 {
+		ids[0], ids[1] = ids[1], ids[0]
+	}
+	return ids
+})
+
 // pair makes two nodes; low has the lower id and so offers.
 func pair(tb testing.TB, change func(*Config)) (h *hub, low, high *node) {
 	tb.Helper()
-	r := newRealm(tb)
 	h = newHub()
-	low, high = newNode(tb, h, r.issue("a"), change), newNode(tb, h, r.issue("b"), change)
-	if !(string(low.own.ID[:]) < string(high.own.ID[:])) {
-		low, high = high, low
-	}
-	return h, low, high
+	return h, newNode(tb, h, members()[0], change), newNode(tb, h, members()[1], change)
 }
 
 // message is an envelope-sized message that says s.

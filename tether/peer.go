@@ -251,7 +251,7 @@ func (p *peer) begin(now time.Time) {
 		p.postpone(now, control.ErrNotReady)
 		return
 	}
-	rec, err := p.lookup()
+	rec, err := p.lookup(p.failures > 0)
 	if err == nil {
 		err = p.m.check(rec.Certificate)
 	}
@@ -266,17 +266,21 @@ func (p *peer) begin(now time.Time) {
 		p.later(now)
 		p.reject(err, true)
 		return
-	case p.offering:
-		err = p.offer(rec.Certificate, rec.Session, nil)
-	default:
-		err = p.ask(rec.Certificate, rec.Session)
 	}
-	switch {
+	switch err := p.start(rec); {
 	case errors.Is(err, errTooMany):
 		p.postpone(now, err)
 	case err != nil:
 		p.failed(err)
 	}
+}
+
+// start makes an attempt with the session of a record.
+func (p *peer) start(rec *identity.Record) error {
+	if p.offering {
+		return p.offer(rec.Certificate, rec.Session, nil)
+	}
+	return p.ask(rec.Certificate, rec.Session)
 }
 
 // postpone waits for something that is no fault of the peer's.
@@ -292,13 +296,13 @@ func (p *peer) blame(err error) {
 	p.fault = err
 }
 
-// lookup finds the peer's record: after a failure, the Master's, since the peer may have
-// started anew; else the one we know.
-func (p *peer) lookup() (*identity.Record, error) {
+// lookup finds the peer's record: the Master's if fresh is set, because the peer may have
+// started anew, else the one we know if there is one.
+func (p *peer) lookup(fresh bool) (*identity.Record, error) {
 	key := control.Key{ID: p.id}
 	ctx, cancel := context.WithTimeout(p.m.ctx, controlTimeout)
 	defer cancel()
-	rec, err := p.m.cfg.Control.Lookup(ctx, key, p.failures > 0)
+	rec, err := p.m.cfg.Control.Lookup(ctx, key, fresh)
 	if err != nil {
 		if known, ok := p.m.cfg.Control.Cached(key); ok && !errors.Is(err, control.ErrUnknown) && p.m.cfg.Verifier.Check(known.Certificate) == nil {
 			return known, nil

@@ -86,6 +86,7 @@ type pipeLink struct {
 	way    [][]byte // on the way
 	flying int      // bytes written that the peer has not got
 	bytes  uint64
+	mute   bool // a dead end: takes what comes and acknowledges nothing
 }
 
 func (l *pipeLink) describe() (wire.Description, bool) { return l.own, true }
@@ -216,6 +217,10 @@ func (l *pipeLink) arrive() {
 		l.mu.Unlock()
 		return
 	}
+	if peer.mute {
+		l.mu.Unlock()
+		return
+	}
 	l.flying -= len(p)
 	l.bytes++ // the acknowledgement
 	l.cond.Broadcast()
@@ -257,7 +262,7 @@ func (l *pipeLink) close() {
 		l.e.open--
 		delete(l.e.links, l.own.Ufrag)
 		l.e.mu.Unlock()
-		if was == linkOpen && !l.e.isDown() {
+		if was == linkOpen && !peer.mute && !l.e.isDown() {
 			time.AfterFunc(l.e.delay, peer.kill)
 		}
 	})
