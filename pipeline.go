@@ -243,6 +243,10 @@ func (p *pipeline) watch(fail func(error)) {
 			if err := p.control.Err(); !errors.Is(err, net.ErrClosed) {
 				fail(err)
 			}
+		case <-p.egress.Done():
+			if p.life.Err() == nil {
+				fail(fmt.Errorf("packet source: %w", p.egress.Err()))
+			}
 		case <-expiry.C:
 			fail(p.verifier.Check(p.node.cert))
 		case <-p.life.Done():
