@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -274,4 +275,18 @@ func (m *Memory) connect(side string) (c *memoryConn, silent bool, err error) {
 	}
 	m.conns[c] = struct{}{}
 	return c, false, nil
+}
+
+// Keys lists the keys of a bucket.
+func (m *Memory) Keys(b Bucket) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []string
+	for subject := range m.store {
+		if key, ok := strings.CutPrefix(subject, kvSubject(b, "")); ok {
+			out = append(out, key)
+		}
+	}
+	slices.Sort(out)
+	return out
 }

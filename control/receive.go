@@ -225,6 +225,9 @@ func (c *channel) deliver(r *identity.Record, in *inbound) {
 // openBox opens what a message to one anchor seals to its epoch key.
 func (c *channel) openBox(in *inbound) ([]byte, error) {
 	d := &in.direct
+	if !c.sess.IsLocal(d.Tag) {
+		return nil, identity.ErrUnknownTag // whatever cipher of that epoch is still kept
+	}
 	h := sha256.New()
 	h.Write(in.header.Session[:])
 	h.Write(d.Tag[:])
