@@ -37,7 +37,7 @@ func (w *world) join(name string) *controltest.Member {
 // start starts a session of an identity by a side.
 func (w *world) start(side string, id *identity.Identity) *controltest.Member {
 	w.Helper()
-	m := controltest.NewMember(w, w.mem.Side(side), id, control.Options{Seed: 1})
+	m := controltest.NewMember(w, w.mem.Side(side), id, control.Options{})
 	if err := m.Start(w.Context(), m.Handle); err != nil {
 		w.Fatal(err)
 	}
