@@ -131,10 +131,6 @@ func TestDrain(t *testing.T) {
 	defer open2.Close()
 	stuck, stuck2 := connected(a, b)
 	data := make([]byte, scaled(2<<20))
-	if _, err := c.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	c.Close()
 	got := make(chan int)
 	go func() {
 		n, err := io.Copy(io.Discard, readerOnly{d})
@@ -143,6 +139,10 @@ func TestDrain(t *testing.T) {
 		}
 		got <- int(n)
 	}()
+	if _, err := c.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
 	if err := a.Drain(a.context()); err != nil {
 		t.Errorf("Drain: %v", err)
 	}
