@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer member.Leave(node)
+	defer common.Leave(node)
 
 	response, err := get(ctx, node, flags.Arg(0), *wait)
 	if err != nil {

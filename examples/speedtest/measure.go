@@ -149,15 +149,15 @@ func (b *bench) manyStreams(ctx context.Context) (err error) {
 // cost in processor time, both over the time after the warm-up.
 func (b *bench) throughput(ctx context.Context, n int) (mbps, cpuPerGbit float64, err error) {
 	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
 	var writers sync.WaitGroup
 	defer writers.Wait()
+	defer fail(nil)
 	for range n {
 		c, stop, err := open(ctx, b.pair, serviceSink)
 		if err != nil {
 			return 0, 0, err
 		}
-		defer stop() // before writers.Wait: it ends a write
+		defer stop() // ends a write under way
 		writers.Go(func() {
 			for buf := make([]byte, b.writeSize); ctx.Err() == nil; {
 				if _, err := c.Write(buf); err != nil {

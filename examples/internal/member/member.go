@@ -46,9 +46,13 @@ func (fl *Flags) Node(c anchor.Config) (*anchor.Node, error) {
 	}
 	c.Identity, c.Control = id, control.NATS(fl.Master)
 	if fl.Verbose {
-		c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		c.Logger = fl.log()
 	}
 	return anchor.New(c)
+}
+
+func (fl *Flags) log() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // Main runs a program and ends the process: run gets the arguments and a context that ends on
@@ -89,8 +93,15 @@ func Parse(f *flag.FlagSet, args []string, usage string, least, most int) error 
 	return nil
 }
 
-// Leave closes a node politely, within a bound.
-func Leave(n *anchor.Node) {
+// Leave closes a node politely, within a bound. With -v it logs what each stage has counted.
+func (fl *Flags) Leave(n *anchor.Node) {
+	if fl.Verbose {
+		s := n.Status()
+		for _, st := range s.Stages {
+			fl.log().Debug("stage", "name", st.Name, "in", st.In, "out", st.Out, "notes", st.Notes)
+		}
+		fl.log().Debug("status", "drops", s.Drops(), "peers", len(s.Peers))
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	_ = n.Shutdown(ctx) // the program ends; what is not delivered by then is not

@@ -74,7 +74,7 @@ func TestEcho(t *testing.T) {
 // TestBulk sends more than every buffer on the way holds, so that the sender has to wait and
 // go on; the sum of the bytes does not depend on the order of messages.
 func TestBulk(t *testing.T) {
-	const size = 24 << 20
+	const size = 6 << 20
 	type total struct{ n, sum uint64 }
 	arrived := make(chan total, 1)
 	count := func(c net.Conn) {
