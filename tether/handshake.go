@@ -7,7 +7,7 @@ import (
 	"github.com/veil-net/anchor/internal/wire"
 )
 
-// hello makes the first frame: who we are in this session, and whom we mean. The link's DTLS
+// hello makes the first frame, in b: who we are in this session, and whom we mean. The link's DTLS
 // fingerprint stands in the signed signalling; the hello says that both ends of the link are
 // the sessions that signalled, and not an earlier one of either.
 func (t *tether) hello(b []byte) []byte {
@@ -18,8 +18,8 @@ func (t *tether) hello(b []byte) []byte {
 	return h.Append(b, t.frames)
 }
 
-// heartbeat makes a heartbeat with what has arrived by now.
-func (t *tether) heartbeat() []byte {
+// heartbeat makes a heartbeat, in b, with what has arrived by now.
+func (t *tether) heartbeat(b []byte) []byte {
 	t.unacked.Store(0)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -27,7 +27,7 @@ func (t *tether) heartbeat() []byte {
 	h := t.pulse.beat(time.Now())
 	h.Links[0] = wire.LinkReport{Link: uint32(t.number), Received: t.received.Load(), Bitmap: t.pulse.bitmap}
 	h.N = 1
-	return h.Append(make([]byte, 0, wire.FrameHeaderSize+64), t.frames)
+	return h.Append(b, t.frames)
 }
 
 // frame handles a tether frame. It reports false when the tether has ended for it.

@@ -338,7 +338,7 @@ var members = sync.OnceValue(func() []*identity.Identity {
 		panic(err)
 	}
 	r := &realm{a}
-	ids := make([]*identity.Identity, 10)
+	ids := make([]*identity.Identity, 7)
 	for i := range ids {
 		ids[i] = r.issue(fmt.Sprintf("n%d", i))
 	}

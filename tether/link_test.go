@@ -251,7 +251,7 @@ func newVnet(tb testing.TB, delay time.Duration) (a, b transport.Net, l *loss) {
 // TestLinkIsUnordered proves that a lost packet holds up its own message only, both ways, and
 // that no message is lost.
 func TestLinkIsUnordered(t *testing.T) {
-	const messages = 600
+	const messages = 300
 	na, nb, loss := newVnet(t, 2*time.Millisecond)
 	a, b := newEnd(t, testMaker(t, na)), newEnd(t, testMaker(t, nb))
 	connect(t, a, b)

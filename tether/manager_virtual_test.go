@@ -81,7 +81,7 @@ func TestGlare(t *testing.T) {
 
 // TestMesh has everybody dial everybody at once.
 func TestMesh(t *testing.T) {
-	const n = 10
+	const n = 7
 	synctest.Test(t, func(t *testing.T) {
 		e, h := newEther(time.Millisecond), newHub()
 		h.set(func(h *hub) { h.jitter, h.duplicate, h.drop = 200*time.Millisecond, 0.2, 0.1 })

@@ -215,7 +215,8 @@ func (t *tether) Info() Info {
 // write is the link's one writer. The hello goes first; then heartbeats before messages.
 func (t *tether) write() {
 	defer t.workers.Done()
-	frame := t.hello(make([]byte, 0, wire.MaxHeartbeatSize))
+	scratch := make([]byte, 0, wire.MaxHeartbeatSize)
+	frame := t.hello(scratch)
 	var one [1]*buffer.Buf
 	for {
 		if frame != nil {
@@ -227,7 +228,7 @@ func (t *tether) write() {
 		frame = nil
 		select {
 		case <-t.beat:
-			frame = t.heartbeat()
+			frame = t.heartbeat(scratch)
 			continue
 		case <-t.done:
 			return
@@ -241,7 +242,7 @@ func (t *tether) write() {
 		}
 		select {
 		case <-t.beat:
-			frame = t.heartbeat()
+			frame = t.heartbeat(scratch)
 		case <-t.queue.Ready():
 		case <-t.done:
 			return
