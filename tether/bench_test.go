@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -269,4 +270,20 @@ func BenchmarkRawRoundTrip(b *testing.B) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+}
+
+// BenchmarkIdle keeps a tether that nobody uses; one round is a second. Both ends are in this
+// process.
+func BenchmarkIdle(b *testing.B) {
+	_, from, to := pair(b, nil)
+	n := from.open(to)
+	time.Sleep(busyFor)
+	goroutines, used := runtime.NumGoroutine(), cpu(b)
+	b.ResetTimer()
+	time.Sleep(time.Duration(b.N) * time.Second)
+	b.ReportMetric(float64((cpu(b)-used).Microseconds())/float64(b.N), "cpu-us/s")
+	b.ReportMetric(float64(goroutines), "goroutines")
+	if !n.alive() {
+		b.Fatal(n.err)
+	}
 }
