@@ -369,3 +369,26 @@ func TestBuffersReturn(t *testing.T) {
 		t.Errorf("%d packets are left in the devices", n)
 	}
 }
+
+// TestIdleMemory: an idle connection costs under 64 KiB, both ends together under 128.
+func TestIdleMemory(t *testing.T) {
+	a, b := two(t, Config{})
+	c, d := connected(a, b)
+	defer c.Close()
+	defer d.Close()
+	heap := heapInUse()
+	const conns = 200
+	var open []net.Conn
+	for range conns {
+		c, d := connected(a, b)
+		open = append(open, c, d)
+	}
+	per := (int64(heapInUse()) - int64(heap)) / (2 * conns)
+	t.Logf("%d bytes", per)
+	if per > 64<<10 {
+		t.Errorf("an idle end of a connection takes %d bytes", per)
+	}
+	for _, c := range open {
+		c.Close()
+	}
+}

@@ -163,7 +163,7 @@ func (s *Stack) setOptions() error {
 
 // lossRecovery is RACK (RFC 8985), which keeps the rate of a path that reorders a little, but
 // not where the clock is coarse: with ticks of 500 us this gVisor takes segments for lost that
-// are not (google/gvisor issue 9778).
+// are not (google/gvisor#9778).
 func lossRecovery(goos string) tcpip.TCPRecovery {
 	switch goos {
 	case "windows", "js":

@@ -162,8 +162,8 @@ func (c *tcpConn) write(b []byte) (int, error) {
 
 // failure translates an error of the endpoint, and keeps it if it ended the connection.
 func (c *tcpConn) failure(call string, err tcpip.Error) error {
-	if h := c.reads.current(); c.closing.Load() {
-		return h.Err() // the endpoint says the same in other words
+	if c.closing.Load() {
+		return net.ErrClosed // the endpoint says the same in other words
 	}
 	switch err.(type) {
 	case *tcpip.ErrClosedForReceive, *tcpip.ErrClosedForSend, *tcpip.ErrNotConnected:
