@@ -13,6 +13,7 @@ import (
 // ether is a network of links without WebRTC, for tests in virtual time: what is written
 // arrives after delay, in order, while the ether is up; nothing is lost.
 type ether struct {
+	post  sync.Mutex // held while a message is delivered, which keeps them in order
 	mu    sync.Mutex
 	delay time.Duration
 	down  bool
@@ -208,6 +209,8 @@ func (l *pipeLink) flush() {
 // arrive delivers the message that has been on the way for longest: in order, though timers
 // of one moment fire in any.
 func (l *pipeLink) arrive() {
+	l.e.post.Lock()
+	defer l.e.post.Unlock()
 	down := l.e.isDown()
 	l.mu.Lock()
 	p, peer := l.way[0], l.peer

@@ -130,8 +130,8 @@ func (t *tether) admit() { close(t.gate) }
 func (t *tether) end(reason error) {
 	t.once.Do(func() {
 		t.err = reason
+		t.queue.Close() // first, so that nothing is taken once done is closed
 		close(t.done)
-		t.queue.Close()
 	})
 }
 
