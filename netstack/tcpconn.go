@@ -181,6 +181,7 @@ func (c *tcpConn) failure(call string, err tcpip.Error) error {
 	e := errnoOf(err)
 	if errno, ok := e.(syscall.Errno); ok {
 		c.broken.CompareAndSwap(nil, &errno)
+		e = *c.broken.Load() // the first cause counts
 	}
 	return os.NewSyscallError(call, e)
 }
