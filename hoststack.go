@@ -86,8 +86,8 @@ func (s *hostStack) ListenUDP(network string, at netip.AddrPort) (net.PacketConn
 	return net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 }
 
-// Drain does nothing: the host's connections are its own.
-func (s *hostStack) Drain(context.Context) error { return nil }
+// Quiesce does nothing: the host's connections are its own.
+func (s *hostStack) Quiesce(context.Context) error { return nil }
 
 // ResetPeer does nothing: the peer's own stack answers old segments with a reset.
 func (s *hostStack) ResetPeer(netip.Addr) {}

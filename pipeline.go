@@ -270,7 +270,7 @@ func (p *pipeline) onNewSession(id identity.ID) {
 }
 
 // drain waits until the stack has delivered everything, or ctx ends.
-func (p *pipeline) drain(ctx context.Context) error { return p.stack.Drain(ctx) }
+func (p *pipeline) drain(ctx context.Context) error { return p.stack.Quiesce(ctx) }
 
 // close ends everything, last made first, and returns when all goroutines have ended.
 func (p *pipeline) close() {

@@ -20,9 +20,9 @@ type stack interface {
 	ListenTCP(network string, at netip.AddrPort) (net.Listener, error)
 	ListenUDP(network string, at netip.AddrPort) (net.PacketConn, error)
 	Ping(ctx context.Context, to netip.Addr) (time.Duration, error)
-	// Drain closes listeners and waits until TCP connections have delivered what was written
+	// Quiesce closes listeners and waits until TCP connections have delivered what was written
 	// to them and have ended.
-	Drain(ctx context.Context) error
+	Quiesce(ctx context.Context) error
 	// ResetPeer ends the TCP connections with a peer that has started anew.
 	ResetPeer(a netip.Addr)
 	// SetGate says where writers wait for room toward a destination.
