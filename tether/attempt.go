@@ -142,7 +142,7 @@ func (p *peer) offer(cert *identity.Certificate, session identity.Nonce, ask *wi
 			}
 			a.connected, a.remote = true, ask.Description
 		}
-		p.heard(a)
+		a.extend() // the peer is there
 	}
 	return nil
 }
@@ -187,13 +187,13 @@ func (p *peer) answer(s *wire.Signal, cert *identity.Certificate) error {
 	a.first.Description = a.local
 	a.collect = time.Now().Add(collectFor)
 	a.pause = resendFirst
-	p.heard(a)
+	a.extend()
 	p.addCandidates(a, s)
 	return nil
 }
 
-// heard gives the attempt its full time, because the peer is there.
-func (p *peer) heard(a *attempt) { a.deadline = a.end }
+// extend gives the attempt its full time, because the peer is there.
+func (a *attempt) extend() { a.deadline = a.end }
 
 // signalled handles a signalling message that HandleSignal let through.
 func (p *peer) signalled(s *wire.Signal, cert *identity.Certificate) {
@@ -226,7 +226,7 @@ func (p *peer) asked(s *wire.Signal, cert *identity.Certificate) {
 		return
 	case a != nil && a.session == s.FromSession && a.first.Ask == (wire.LinkID{}) && a.id.Counter() > s.Newest: // they crossed
 		p.m.count.signalStale.Inc()
-		p.heard(a)
+		a.extend()
 		return
 	}
 	p.allowed(&known.ask, s.Link.Counter(), func() error {
@@ -291,7 +291,7 @@ func (p *peer) answered(s *wire.Signal) {
 		p.m.count.signalStale.Inc()
 	}
 	a.replied = true
-	p.heard(a)
+	a.extend()
 	p.addCandidates(a, s)
 }
 

@@ -40,3 +40,5 @@ func fromIP(ip net.IP) (netip.Addr, bool) {
 	addr, ok := netip.AddrFromSlice(ip)
 	return addr.Unmap(), ok
 }
+
+func linkLocal6(addr netip.Addr) bool { return addr.Is6() && addr.IsLinkLocalUnicast() }

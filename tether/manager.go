@@ -275,7 +275,10 @@ func (m *Manager) HandleSignal(msg control.Message) {
 		m.mu.Lock()
 		p, err := m.peer(s.From)
 		m.mu.Unlock()
-		if err != nil {
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
 			m.count.signalRefused.Inc()
 			return
 		}

@@ -30,6 +30,11 @@ func TestOpenEitherWay(t *testing.T) {
 			for _, n := range []*node{a, b} {
 				n.await("a message", func() bool { _, _, m := n.sink.counts(); return m == 1 })
 			}
+			a.await("the acknowledgement", func() bool {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				return n.acked == 1
+			})
 			if i := n.Info(); i.Links != 1 || i.Path != PathDirect || i.Sent == 0 || i.Since.IsZero() {
 				t.Errorf("info: %+v", i)
 			}

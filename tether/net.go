@@ -69,7 +69,8 @@ func tuneSocket(c *net.UDPConn) {
 	}
 }
 
-// filterNet takes interface addresses out of a network that usable refuses.
+// filterNet takes interface addresses out of a network that usable refuses or that cannot be
+// told a peer.
 type filterNet struct {
 	transport.Net
 	usable addrFilter
@@ -89,7 +90,7 @@ func (n *filterNet) Interfaces() ([]*transport.Interface, error) {
 		}
 		copied, n0 := transport.NewInterface(ifc.Interface), 0
 		for _, a := range addrs {
-			if addr, ok := addrOf(a); ok && n.usable(ifc.Name, addr) {
+			if addr, ok := addrOf(a); ok && !linkLocal6(addr) && n.usable(ifc.Name, addr) {
 				copied.AddAddress(a)
 				n0++
 			}

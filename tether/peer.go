@@ -116,6 +116,7 @@ func newPeer(m *Manager, id identity.ID, offering bool, s seen) *peer {
 	}
 }
 
+// run is the peer's goroutine.
 func (p *peer) run() {
 	defer p.m.wg.Done()
 	timer := time.NewTimer(0)
@@ -241,7 +242,8 @@ func (p *peer) handle(e event) {
 		p.cur.end(errEnded)
 	}
 	if p.att != nil && e.end(p.att.session) {
-		p.fail(errEnded)
+		p.discard()
+		p.failures++ // whoever still wants a tether asks the Master which session is the current one
 	}
 }
 

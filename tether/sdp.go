@@ -105,7 +105,8 @@ func candidateInit(c wire.Candidate) webrtc.ICECandidateInit {
 }
 
 // candidateFrom turns a gathered candidate into what signalling carries. It reports false
-// for one that cannot be sent: TCP, a link-local address, an mDNS name.
+// for one that cannot be sent: TCP, an mDNS name, an IPv6 link-local address, which means
+// nothing without a zone.
 func candidateFrom(c *webrtc.ICECandidate) (wire.Candidate, bool) {
 	addr, err := netip.ParseAddr(c.Address)
 	if err != nil || c.Protocol != webrtc.ICEProtocolUDP {
@@ -122,5 +123,5 @@ func candidateFrom(c *webrtc.ICECandidate) (wire.Candidate, bool) {
 	case webrtc.ICECandidateTypeRelay:
 		out.Type = wire.CandidateRelay
 	}
-	return out, out.Valid() && !addr.IsLinkLocalUnicast()
+	return out, out.Valid() && !linkLocal6(addr)
 }

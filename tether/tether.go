@@ -270,32 +270,21 @@ func (t *tether) read() {
 	defer t.workers.Done()
 	big := buffer.Get(buffer.MaxSize)
 	defer func() { big.Release() }()
-	var held []*buffer.Buf
+	var held []*buffer.Buf // messages ahead of the hello
 	defer func() { t.discard(held) }()
 	for {
-		p := big.Extend(wire.MaxMessage)
-		n, err := t.link.read(p)
-		big.Truncate(0)
-		switch {
-		case errors.Is(err, io.ErrShortBuffer):
-			err = t.skipOversized()
-			n = -1
-		case err == nil && n < 2:
-			t.env.count.malformed.Inc()
-			n = -1
-		}
+		n, err := t.next(big)
 		if err != nil {
 			t.end(fmt.Errorf("read: %w", err))
 			return
 		}
-		if n < 0 {
-			continue
-		}
-		if wire.IsFrame(p[:n]) {
-			if !t.frame(p[:n]) {
+		if p := big.Extend(n); wire.IsFrame(p) {
+			ok := t.frame(p)
+			big.Truncate(0)
+			if !ok {
 				return
 			}
-			if held != nil && t.helloed.Load() {
+			if t.helloed.Load() {
 				for _, m := range held {
 					t.message(m)
 				}
@@ -304,7 +293,7 @@ func (t *tether) read() {
 			continue
 		}
 		var m *buffer.Buf
-		m, big = detach(big, n)
+		m, big = detach(big)
 		switch {
 		case t.helloed.Load():
 			t.message(m)
@@ -317,15 +306,35 @@ func (t *tether) read() {
 	}
 }
 
-// detach takes a message of n bytes out of the read buffer: small ones are copied, so that
-// they do not hold 64 KiB each while they wait; for large ones there is a new read buffer.
-func detach(big *buffer.Buf, n int) (m, next *buffer.Buf) {
-	p := big.Extend(n)
-	if n > copyBelow {
+// next reads what comes next into the block of big and returns its length. What can be neither
+// message nor frame is dropped and counted.
+func (t *tether) next(big *buffer.Buf) (int, error) {
+	for {
+		n, err := t.link.read(big.Extend(wire.MaxMessage))
+		big.Truncate(0)
+		switch {
+		case errors.Is(err, io.ErrShortBuffer):
+			if err := t.skipOversized(); err != nil {
+				return 0, err
+			}
+		case err != nil:
+			return 0, err
+		case n < 2:
+			t.env.count.malformed.Inc()
+		default:
+			return n, nil
+		}
+	}
+}
+
+// detach takes the message out of the read buffer and returns the next read buffer: small ones
+// are copied, so that they do not hold 64 KiB each while they wait, large ones take the buffer.
+func detach(big *buffer.Buf) (m, next *buffer.Buf) {
+	if big.Len() > copyBelow {
 		return big, buffer.Get(buffer.MaxSize)
 	}
-	m = buffer.Get(n)
-	m.Append(p)
+	m = buffer.Get(big.Len())
+	m.Append(big.Bytes())
 	big.Truncate(0)
 	return m, big
 }
