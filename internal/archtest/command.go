@@ -45,7 +45,7 @@ func TestCommand(fsys fs.FS) (string, error) {
 	}
 	command := commands[1]
 	if !regexp.MustCompile(`^go test( -[a-z]+(=\S+)?| [0-9]+[ms])* \./\.\.\.$`).MatchString(command) {
-		return "", fmt.Errorf("README.md: the second command is %q, not a go test of ./...", command)
+		return "", fmt.Errorf("README.md: the second command is %q, not a go test of all packages", command)
 	}
 	for _, flag := range []string{"-race", "-timeout"} {
 		if !slices.ContainsFunc(strings.Fields(command), func(s string) bool { return s == flag || strings.HasPrefix(s, flag+"=") }) {
