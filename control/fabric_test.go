@@ -13,17 +13,17 @@ func TestFabrics(t *testing.T) {
 	}
 }
 
-// TestChannels runs everything on a Memory and on a nats-server of its own, and 50 members on the
-// first. On the other kinds the long form does.
+// TestChannels runs everything on a Memory and on a nats-server of its own, and on the other kinds what
+// depends on the fabric. The long form runs everything everywhere, with 50 members.
 func TestChannels(t *testing.T) {
 	for _, k := range controltest.Kinds() {
 		short, n := !*control.Long, 8
 		switch {
 		case k.Name == "websocket" && short:
 			continue
-		case k.Name == "memory" || !short:
+		case !short, k.Name == "memory" && !control.Race:
 			short, n = false, 50
-		case k.Name == "process":
+		case k.Name == "memory", k.Name == "process":
 			short = false
 		}
 		t.Run(k.Name, func(t *testing.T) { controltest.Channel(t, k.Start, n, short) })

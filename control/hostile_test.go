@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/veil-net/anchor/identity"
@@ -17,7 +18,7 @@ func TestFlood(t *testing.T) {
 	r := newRealm(t)
 	bob, mallory := r.new(t, "bob"), r.new(t, "mallory")
 	bob.offline()
-	n := 20000
+	n := 6000
 	if *Long {
 		n = 500000
 	}
@@ -92,7 +93,9 @@ func TestSendersAreBounded(t *testing.T) {
 func (c *inner) feedOne(msg []byte) { c.receive(msg, false) }
 
 // TestOldRecord: a Master that shows an anchor's old record harms nobody who knows a newer one.
-func TestOldRecord(t *testing.T) {
+func TestOldRecord(t *testing.T) { synctest.Test(t, oldRecord) }
+
+func oldRecord(t *testing.T) {
 	r := newRealm(t)
 	bob := r.new(t, "bob")
 	id := r.identity(t, "alice")

@@ -85,7 +85,7 @@ func TestReconnect(t *testing.T) {
 func TestAnnouncedAgain(t *testing.T) {
 	for _, empty := range []bool{true, false} {
 		inWorld(t, func(w *world) {
-			const n = 10
+			const n = 6
 			for i := range n {
 				w.join(string(rune('a' + i)))
 			}
@@ -253,7 +253,7 @@ func TestCloseAnyTime(t *testing.T) {
 		inWorld(t, func(w *world) {
 			w.mem.SetRules(rule)
 			id := w.realm.Issue(w, identity.IssueOptions{Name: "a"})
-			for _, wait := range []time.Duration{0, 1, 4, 7, 12, 22, 40, 80, 3000} {
+			for _, wait := range []time.Duration{0, 4, 12, 40, 3000} {
 				a := controltest.NewMember(w, w.mem.Side("a"), id, control.Options{})
 				started := make(chan error, 1)
 				go func() { started <- a.Start(w.Context(), nil) }()

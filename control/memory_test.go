@@ -214,7 +214,7 @@ func TestBadFabric(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		const n = 300
+		const n = 150
 		for _, c := range []struct {
 			rule      control.Rule
 			low, high int

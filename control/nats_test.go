@@ -29,7 +29,6 @@ func TestStartFails(t *testing.T) {
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
 	}
-	ctx := controltest.Context(t)
 	r := controltest.NewRealm(t)
 	for _, c := range []struct {
 		name   string
@@ -53,12 +52,13 @@ func TestStartFails(t *testing.T) {
 		{"memory", controltest.Memory{Memory: stopped()}.Fabric("x"), false, []string{"memory:x", "down"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // they wait most of the time
 			a := r.New(t, c.fabric, strings.ToLower(strings.ReplaceAll(c.name, " ", "-")))
 			limit := 300 * time.Millisecond
 			if c.final {
 				limit = 20 * time.Second
 			}
-			short, cancel := context.WithTimeout(ctx, limit)
+			short, cancel := context.WithTimeout(controltest.Context(t), limit)
 			defer cancel()
 			began := time.Now()
 			err := a.Start(short, nil)

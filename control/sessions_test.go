@@ -169,8 +169,10 @@ func TestCorrections(t *testing.T) {
 func TestDeadTwin(t *testing.T) {
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
+		w.mem.SetRules(control.Rule{From: "b2", Subject: "anchor.>", Drop: 1}) // it does not answer
 		twin := w.start("b2", b.Identity)
 		w.mem.Partition("b2", control.PartitionSilent)
+		w.mem.SetRules()
 		after(10 * time.Second)
 		select {
 		case <-b.Done():
