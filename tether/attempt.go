@@ -43,7 +43,6 @@ type attempt struct {
 	offer   [32]byte    // H(offer), once it is made
 	tether  *tether     // once the link is open
 
-	local   wire.Description
 	first   *wire.Signal // ask, offer or answer; sent again until it is answered
 	body    []byte       // first, encoded; nil while it waits for candidates
 	collect time.Time    // until then
@@ -92,16 +91,14 @@ func (p *peer) prepare(cert *identity.Certificate, session identity.Nonce) (*att
 		cert: cert, session: session,
 		pause: resendFirst, deadline: now.Add(unansweredFor), end: now.Add(attemptFor),
 	}
-	var err error
-	var maker linkMaker
-	if maker, err = m.maker(); err == nil {
-		a.link, err = maker.newLink(func() { signal(p.wake) })
-	}
 	p.att = a
 	m.count.attempts.Inc()
+	maker, err := m.maker()
+	if err == nil {
+		a.link, err = maker.newLink(func() { signal(p.wake) })
+	}
 	if err != nil {
-		p.discard()
-		return nil, err
+		return nil, p.giveUp(err)
 	}
 	return a, nil
 }
@@ -128,11 +125,10 @@ func (p *peer) offer(cert *identity.Certificate, session identity.Nonce, ask *wi
 		return err
 	}
 	a.id = p.m.newID()
-	if a.local, err = a.link.offer(); err != nil {
+	a.first = p.message(a, wire.SignalOffer)
+	if a.first.Description, err = a.link.offer(); err != nil {
 		return p.giveUp(err)
 	}
-	a.first = p.message(a, wire.SignalOffer)
-	a.first.Description = a.local
 	a.collect = time.Now().Add(collectFor)
 	if ask != nil {
 		a.first.Ask = ask.Link
@@ -177,14 +173,13 @@ func (p *peer) answer(s *wire.Signal, cert *identity.Certificate) error {
 			return err
 		}
 	}
+	a.id, a.offer = s.Link, sha256.Sum256(s.Append(nil))
+	a.first, a.body = p.message(a, wire.SignalAnswer), nil
 	var err error
-	if a.local, err = a.link.answer(s.Description); err != nil {
+	if a.first.Description, err = a.link.answer(s.Description); err != nil {
 		return p.giveUp(err)
 	}
-	a.asking, a.connected, a.remote, a.id = false, true, s.Description, s.Link
-	a.offer = sha256.Sum256(s.Append(nil))
-	a.first, a.body = p.message(a, wire.SignalAnswer), nil
-	a.first.Description = a.local
+	a.asking, a.connected, a.remote = false, true, s.Description
 	a.collect = time.Now().Add(collectFor)
 	a.pause = resendFirst
 	a.extend()
@@ -260,8 +255,9 @@ func (p *peer) allowed(newest *uint64, counter uint64, begin func() error) {
 		return
 	}
 	switch err := begin(); {
-	case errors.Is(err, errTooMany):
-		p.m.count.signalRefused.Inc() // it is asked for again
+	case errors.Is(err, errTooMany): // it is asked for again
+		p.seen.refund()
+		p.m.count.signalRefused.Inc()
 		return
 	case err != nil:
 		p.failed(err)
