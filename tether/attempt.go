@@ -319,7 +319,7 @@ func (p *peer) advance(now time.Time) {
 	a := p.att
 	state := a.link.state()
 	if a.tether == nil && state == linkOpen {
-		a.tether = newTether(p.m.env, p.m.log, a.link, a.cert, a.session, p.m.nonce, a.id.Counter(), func() { p.m.kick(p) })
+		a.tether = newTether(p.m.env, a.link, a.id.Counter(), a.cert, a.session, func() { p.m.kick(p) })
 	}
 	switch {
 	case a.tether != nil && !a.tether.alive():

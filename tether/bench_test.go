@@ -148,7 +148,7 @@ func BenchmarkRawRule(b *testing.B) {
 		b.Cleanup(func() { _ = pc.GracefulClose() })
 	}
 	ordered := false
-	open := make(chan error, 2)
+	open := make(chan error)
 	var rws [2]io.ReadWriteCloser
 	detach := func(i int, dc *webrtc.DataChannel) func() {
 		return func() {

@@ -14,7 +14,7 @@ func (t *tether) hello(b []byte) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.frames++
-	h := wire.Hello{Session: t.own, Peer: t.session, List: t.env.list(), Window: wire.MinWindow}
+	h := wire.Hello{Session: t.env.own, Peer: t.session, List: t.env.list(), Window: wire.MinWindow}
 	return h.Append(b, t.frames)
 }
 
@@ -67,7 +67,7 @@ func (t *tether) takeHello(body []byte) bool {
 	case t.helloed.Load():
 		t.env.count.secondHello.Inc()
 		return true
-	case h.Session != t.session || h.Peer != t.own:
+	case h.Session != t.session || h.Peer != t.env.own:
 		t.env.count.badHello.Inc()
 		t.end(errHello)
 		return false

@@ -78,14 +78,14 @@ func (k *keeper) look(now time.Time) time.Time {
 	switch {
 	case dead:
 		t.env.count.deaths.Inc()
-		t.log.Info("tether is dead", "peer", t.id.Short(), "silent", quiet)
+		t.env.log.Info("tether is dead", "peer", t.id.Short(), "silent", quiet)
 		t.end(errSilent)
 	case now.Sub(k.traffic) >= t.env.idle && t.env.mayIdle():
 		t.end(errIdle)
 	case !now.Before(k.nextCheck):
 		k.nextCheck = now.Add(checkEvery)
 		if err := t.env.check(t.cert); err != nil {
-			t.log.Warn("tether ends: peer is no member any more", "peer", t.id.Short(), "err", err)
+			t.env.log.Warn("tether ends: peer is no member any more", "peer", t.id.Short(), "err", err)
 			t.end(err)
 		}
 	}

@@ -121,6 +121,7 @@ func NewManager(c Config) *Manager {
 		return newLinkMaker(linkOptions{servers: c.ICEServers, loopback: c.Loopback, usable: m.usable, net: c.Net, log: m.log})
 	})
 	m.env = &environment{
+		own: m.nonce, log: m.log,
 		receiver: c.Receiver, count: m.count, queues: c.Queues, closing: &m.wg,
 		idle: c.IdleTimeout, mayIdle: c.Control.Connected,
 		check: m.check,

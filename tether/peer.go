@@ -110,7 +110,9 @@ func (s *seen) refund() { s.budget = min(burstAttempts, s.budget+1) }
 func newPeer(m *Manager, id identity.ID, offering bool, s seen) *peer {
 	return &peer{
 		m: m, id: id, offering: offering, seen: s,
-		events:  queue.New[event](m.cfg.Queues, queue.Config{Name: "tether.signal", Capacity: signalQueue, Unit: "messages", Policy: queue.Drop}, nil),
+		events: queue.New[event](m.cfg.Queues, queue.Config{
+			Name: "tether.signal", Capacity: signalQueue, Unit: "messages", Policy: queue.Drop,
+		}, nil),
 		wake:    make(chan struct{}, 1),
 		waiters: make(map[*waiter]struct{}),
 	}
@@ -305,12 +307,13 @@ func (p *peer) lookup(fresh bool) (*identity.Record, error) {
 	ctx, cancel := context.WithTimeout(p.m.ctx, controlTimeout)
 	defer cancel()
 	rec, err := p.m.cfg.Control.Lookup(ctx, key, fresh)
-	if err != nil {
-		if known, ok := p.m.cfg.Control.Cached(key); ok && !errors.Is(err, control.ErrUnknown) && p.m.cfg.Verifier.Check(known.Certificate) == nil {
-			return known, nil
-		}
+	if err == nil || errors.Is(err, control.ErrUnknown) {
+		return rec, err
 	}
-	return rec, err
+	if known, ok := p.m.cfg.Control.Cached(key); ok && p.m.cfg.Verifier.Check(known.Certificate) == nil {
+		return known, nil
+	}
+	return nil, err
 }
 
 // later sets when to try again.

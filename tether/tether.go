@@ -54,11 +54,9 @@ type tether struct {
 	id      identity.ID
 	cert    *identity.Certificate
 	session identity.Nonce // the peer's
-	own     identity.Nonce
-	number  uint64 // counter of the link id
+	number  uint64         // counter of the link id
 	link    link
 	env     *environment
-	log     *slog.Logger
 
 	queue *queue.Queue[*buffer.Buf]
 	beat  chan struct{} // a heartbeat is due
@@ -91,6 +89,8 @@ type tether struct {
 
 // environment is what a Manager gives all its tethers.
 type environment struct {
+	own      identity.Nonce // our session
+	log      *slog.Logger
 	receiver Receiver
 	count    *counters
 	queues   *queue.Registry
@@ -104,11 +104,11 @@ type environment struct {
 	list func() uint64
 }
 
-// newTether starts a tether on an open link.
-func newTether(env *environment, log *slog.Logger, l link, cert *identity.Certificate, session, own identity.Nonce, number uint64, changed func()) *tether {
+// newTether starts a tether on an open link to a session of an anchor.
+func newTether(env *environment, l link, number uint64, cert *identity.Certificate, session identity.Nonce, changed func()) *tether {
 	t := &tether{
-		id: cert.ID, cert: cert, session: session, own: own, number: number,
-		link: l, env: env, log: log, changed: changed,
+		id: cert.ID, cert: cert, session: session, number: number,
+		link: l, env: env, changed: changed,
 		queue: queue.New(env.queues, queue.Config{Name: "tether.link", Capacity: linkQueue, Unit: "bytes"},
 			func(m *buffer.Buf) int { return m.Len() }),
 		beat: make(chan struct{}, 1), wake: make(chan struct{}, 1),

@@ -43,6 +43,7 @@ func newWorkbench(t *testing.T, delay time.Duration) *workbench {
 	far.up(near)
 	w.far = far
 	env := &environment{
+		own: nearSession, log: slog.New(slog.DiscardHandler),
 		receiver: w.sink, count: newCounters(w.stats), closing: &w.wg,
 		idle: time.Minute,
 		mayIdle: func() bool {
@@ -57,7 +58,7 @@ func newWorkbench(t *testing.T, delay time.Duration) *workbench {
 		},
 		list: func() uint64 { return 77 },
 	}
-	w.tether = newTether(env, slog.New(slog.DiscardHandler), near, &identity.Certificate{ID: identity.ID{9}}, farSession, nearSession, 5, func() {})
+	w.tether = newTether(env, near, 5, &identity.Certificate{ID: identity.ID{9}}, farSession, func() {})
 	return w
 }
 
