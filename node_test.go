@@ -356,7 +356,15 @@ func TestRevocation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	echo(t, l)
+	defer l.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if c, err := l.Accept(); err == nil {
+			io.Copy(c, c)
+			c.Close()
+		}
+	}()
 	c, err := alice.Dial(r.context(10*time.Second), "tcp", "bob:7")
 	if err != nil {
 		t.Fatal(err)
@@ -373,6 +381,14 @@ func TestRevocation(t *testing.T) {
 	case <-alice.Done():
 	case <-time.After(10 * time.Second):
 		t.Fatal("the revoked node goes on")
+	}
+	if peers := bob.Peers(); len(peers) != 0 {
+		t.Errorf("bob still has %+v", peers)
+	}
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("bob's connection with the revoked node goes on")
 	}
 	if err := alice.Err(); !errors.Is(err, identity.ErrRevoked) || !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Err = %v", err)

@@ -118,7 +118,7 @@ func (p *pipeline) makeStages(context.Context) error {
 	c := &p.node.cfg
 	log := c.Logger.With("anchor", p.node.cert.Name)
 	p.control = control.New(c.Control, p.session, p.verifier, control.Options{
-		Logger: log, Stats: &p.stats, Queues: &p.queues, OnRevoked: p.onRevoked,
+		Logger: log, Stats: &p.stats, Queues: &p.queues, OnRevoked: p.audit,
 	})
 	p.defer_(func() { p.control.Close() })
 	p.router = route.New(route.Config{Policy: c.RoutePolicy, Stats: &p.stats, Clock: c.testing.clock})
@@ -229,7 +229,7 @@ func (p *pipeline) keepEpoch() {
 		if err != nil {
 			p.node.cfg.Logger.Warn("new epoch", "anchor", p.node.cert.Name, "err", err)
 		}
-		p.streams.Audit()
+		p.audit()
 	}
 }
 
@@ -254,8 +254,17 @@ func (p *pipeline) watch(fail func(error)) {
 	}()
 }
 
-// onRevoked ends what belongs to anchors that a new revocation list names.
-func (p *pipeline) onRevoked() { p.streams.Audit() }
+// audit ends what belongs to anchors that are no longer admitted: streams, the tether, and
+// connections, which would otherwise wait for their keep-alive. It runs when a new revocation
+// list comes, and on a timer for certificates that expire.
+func (p *pipeline) audit() {
+	for _, c := range p.streams.Audit() {
+		p.tethers.Drop(c.ID)
+		for _, a := range c.Addrs() {
+			p.stack.ResetPeer(a)
+		}
+	}
+}
 
 // farewell bounds how long Close lets the last packets go.
 const farewell = 300 * time.Millisecond

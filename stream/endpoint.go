@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -223,19 +225,24 @@ func (e *Endpoint) Peers() []Info {
 }
 
 // Audit ends every stream whose peer is no longer admitted: revoked, expired, or excluded by
-// the access rule.
-func (e *Endpoint) Audit() {
+// the access rule. It returns those peers.
+func (e *Endpoint) Audit() []*identity.Certificate {
+	refused := make(map[identity.ID]*identity.Certificate)
 	for _, o := range e.out.all() {
 		if err := e.admitted(o.cert); err != nil {
+			refused[o.cert.ID] = o.cert
 			o.end(err)
 		}
 	}
 	for _, in := range e.in.all() {
-		if err := e.admitted(in.record.Certificate); err != nil {
-			e.cfg.Logger.Debug("inbound stream ends", "peer", in.record.Certificate.Name, "err", err)
+		c := in.record.Certificate
+		if err := e.admitted(c); err != nil {
+			e.cfg.Logger.Debug("inbound stream ends", "peer", c.Name, "err", err)
+			refused[c.ID] = c
 			in.end()
 		}
 	}
+	return slices.Collect(maps.Values(refused))
 }
 
 // admitted checks dates, revocation and the access rule.

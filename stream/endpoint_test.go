@@ -384,7 +384,9 @@ func TestAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 		alice.cfg.Verifier.Apply(list)
-		alice.Audit()
+		if refused := alice.Audit(); len(refused) != 1 || refused[0].ID != bob.id.ID() {
+			t.Errorf("Audit = %v", refused)
+		}
 		if n, m := len(alice.out.all()), len(alice.in.all()); n != 0 || m != 0 {
 			t.Errorf("%d outbound and %d inbound streams with a revoked peer", n, m)
 		}
