@@ -8,12 +8,12 @@ import (
 
 const (
 	backoffFirst = 100 * time.Millisecond
-	backoffMax   = 4 * time.Second
+	backoffMax   = 2 * time.Second
 	// healthy is how long a connection must have lasted for the next loss to begin anew.
 	healthy = 30 * time.Second
 )
 
-// backoff is a jittered exponential back-off: 100 ms, doubling to 4 s, each 50 % more or less.
+// backoff is a jittered exponential back-off: 100 ms, doubling to 2 s, each 50 % more or less.
 type backoff struct {
 	rnd  *jitter
 	next time.Duration

@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// laneBytes is how many bytes of one sender's messages wait; allLanesBytes of all together.
-	laneBytes     = 4 << 20
-	allLanesBytes = 32 << 20
+	// laneBytes is how many bytes of one sender's messages wait: a stream's largest window and
+	// what sealing adds to it. allLanesBytes is how many of all together.
+	laneBytes     = 10 << 20
+	allLanesBytes = 48 << 20
 	// maxLanes is how many senders' messages may wait at a time.
 	maxLanes = 1024
 )

@@ -40,7 +40,7 @@ func (f *attempts) since(t time.Time) (out []time.Duration) {
 	return out
 }
 
-// TestReconnect: attempts get rarer, to 6 s apart at most, and begin anew only after 30 s of health.
+// TestReconnect: attempts get rarer, to 3 s apart at most, and begin anew only after 30 s of health.
 func TestReconnect(t *testing.T) {
 	inWorld(t, func(w *world) {
 		f := &attempts{Fabric: w.mem.Side("a")}
@@ -53,23 +53,23 @@ func TestReconnect(t *testing.T) {
 			w.mem.Stop()
 			after(d)
 			w.mem.Restart(false)
-			after(7 * time.Second)
+			after(4 * time.Second)
 			if !a.Connected() {
-				w.Fatal("not connected 7 s after the return")
+				w.Fatal("not connected 4 s after the return")
 			}
 			return f.since(began)
 		}
 		after(time.Minute)
 		first := outage(time.Minute)
-		if first[0] > 150*time.Millisecond || len(first) < 15 || len(first) > 40 {
+		if first[0] > 150*time.Millisecond || len(first) < 25 || len(first) > 60 {
 			w.Errorf("in an outage of a minute: %d attempts, the first after %v", len(first), first[0])
 		}
 		for i := 1; i < len(first); i++ {
-			if gap := first[i] - first[i-1]; gap > 6*time.Second {
+			if gap := first[i] - first[i-1]; gap > 3*time.Second {
 				w.Errorf("%v without an attempt", gap)
 			}
 		}
-		second := outage(100 * time.Millisecond) // 7 s after the first: no health yet
+		second := outage(100 * time.Millisecond) // 4 s after the first: no health yet
 		if second[0] < time.Second {
 			w.Errorf("an unhealthy connection is tried again after %v", second[0])
 		}

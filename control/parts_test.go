@@ -60,11 +60,11 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("waits %v, want %v and half of it more or less", d, want)
 		}
 	}
-	for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 4000, 4000} {
+	for _, want := range []time.Duration{100, 200, 400, 800, 1600, 2000, 2000} {
 		check(want * time.Millisecond)
 	}
 	b.lasted(29 * time.Second)
-	check(4 * time.Second)
+	check(2 * time.Second)
 	b.lasted(30 * time.Second)
 	check(100 * time.Millisecond)
 }
