@@ -17,10 +17,10 @@ import (
 	"github.com/veil-net/anchor/examples/speedtest/peers"
 )
 
-const usage = `Usage: speedtest [-t 5s] [-P 4] [-json] [-against raw,wireguard]
+const usage = `Usage: speedtest [-t 5s] [-P 4] [-json] [-against raw,wireguard] [-only NAME]
 
-Measures two Anchor nodes in this process over loopback. With -against it does the same work
-in the same run on
+Measures two Anchor nodes in one process over loopback. With -against it does the same work in
+the same run, each in a process of its own, on
   raw        a pion data channel: 37,500-byte messages, reliable, unordered, zero checksum;
              its sender waits above 1 MiB buffered; a dial makes a new peer connection
   wireguard  wireguard-go with its in-process network stack, MTU 1420
@@ -65,11 +65,12 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		streams  = flags.Int("P", 4, "streams of the many-stream run")
 		asJSON   = flags.Bool("json", false, "print one JSON object a line instead of a table")
 		against  = flags.String("against", "", "baselines to measure too: raw, wireguard, or both with a comma")
+		only     = flags.String("only", "", "measure this one alone: anchor, raw or wireguard")
 	)
 	if err := member.Parse(flags, args, usage, 0, 0); err != nil {
 		return err
 	}
-	contenders, err := choose(*against)
+	contenders, err := choose(*against, *only)
 	switch {
 	case err != nil:
 		return err
@@ -78,13 +79,29 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	o := defaults
 	o.duration, o.streams = *duration, *streams
-	return compare(ctx, contenders, o, newReport(stdout, *asJSON))
+	how := measure
+	if len(contenders) > 1 {
+		how = measureApart
+	}
+	return compare(ctx, contenders, o, how, newReport(stdout, *asJSON))
 }
 
-// choose returns Anchor and the baselines that a comma-separated list names, in its order.
-func choose(list string) ([]contender, error) {
+// choose returns what to measure: the one contender that only names, or else Anchor and the
+// baselines in the comma-separated list against, in its order.
+func choose(against, only string) ([]contender, error) {
+	if only != "" {
+		all := slices.Concat(subject, baselines)
+		i := slices.IndexFunc(all, func(c contender) bool { return c.name == only })
+		switch {
+		case against != "":
+			return nil, errors.New("-only and -against exclude each other")
+		case i < 0:
+			return nil, fmt.Errorf("-only %s: there is nothing of that name", only)
+		}
+		return all[i : i+1], nil
+	}
 	chosen := slices.Clone(subject)
-	for _, name := range strings.Split(list, ",") {
+	for name := range strings.SplitSeq(against, ",") {
 		name = strings.TrimSpace(name)
 		if name == "" {
 			continue
@@ -102,9 +119,9 @@ func choose(list string) ([]contender, error) {
 }
 
 // compare measures one contender after the other and reports each as soon as it is known.
-func compare(ctx context.Context, contenders []contender, o options, out report) error {
+func compare(ctx context.Context, contenders []contender, o options, how measurer, out report) error {
 	for _, c := range contenders {
-		r, err := measure(ctx, c, o)
+		r, err := how(ctx, c, o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}

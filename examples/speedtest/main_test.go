@@ -25,12 +25,12 @@ var quick = options{
 func TestContenders(t *testing.T) {
 	o := quick
 	o.duration = time.Second // a loaded machine may deliver nothing for some hundred milliseconds
-	everybody, err := choose("raw,wireguard")
+	everybody, err := choose("raw,wireguard", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := compare(t.Context(), everybody, o, newReport(&out, true)); err != nil {
+	if err := compare(t.Context(), everybody, o, measure, newReport(&out, true)); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
@@ -77,6 +77,8 @@ func TestBadArguments(t *testing.T) {
 		{"-P 0", "above 0"},
 		{"-against quic", "quic"},
 		{"-against raw,raw", "twice"},
+		{"-only quic", "quic"},
+		{"-only raw -against raw", "exclude"},
 		{"bob", "bob"},
 		{"-nonsense", "nonsense"},
 	} {
@@ -88,7 +90,7 @@ func TestBadArguments(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
-	chosen, err := choose(" wireguard, raw")
+	chosen, err := choose(" wireguard, raw", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +101,11 @@ func TestChoose(t *testing.T) {
 	if got := strings.Join(names, " "); got != "wireguard raw" {
 		t.Errorf("chosen: %s; want the order of the flag", got)
 	}
+	for _, only := range []string{"anchor", "raw", "wireguard"} {
+		if chosen, err := choose("", only); err != nil || len(chosen) != 1 || chosen[0].name != only {
+			t.Errorf("-only %s chooses %v, %v", only, chosen, err)
+		}
+	}
 }
 
 func TestInterrupt(t *testing.T) {
@@ -107,7 +114,7 @@ func TestInterrupt(t *testing.T) {
 	o := quick
 	o.warmUp = time.Hour // only the interrupt ends it
 	time.AfterFunc(500*time.Millisecond, func() { cancel(cause) })
-	if err := compare(ctx, baselines[:1], o, newReport(io.Discard, true)); !errors.Is(err, cause) {
+	if err := compare(ctx, baselines[:1], o, measure, newReport(io.Discard, true)); !errors.Is(err, cause) {
 		t.Errorf("compare = %v, want what ended its context", err)
 	}
 }

@@ -48,9 +48,12 @@ var defaults = options{
 // fails, and says in what.
 const stepTimeout = time.Minute
 
-// measure runs every test on one contender.
+// measurer is a way to measure a contender: in this process, or in one of its own.
+type measurer func(context.Context, contender, options) (result, error)
+
+// measure runs every test on one contender in this process.
 func measure(ctx context.Context, c contender, o options) (_ result, err error) {
-	debug.FreeOSMemory() // what the contender before has left
+	debug.FreeOSMemory() // what was before
 	before := runtime.NumGoroutine()
 	srv := new(server)
 	pair, err := c.open(ctx, srv.handle)

@@ -33,6 +33,13 @@ func Main(m *testing.M, main func()) {
 	goleak.VerifyTestMain(m)
 }
 
+// Mark makes processes of the test binary that the code under test starts be the program too,
+// until the test ends.
+func Mark(t *testing.T) {
+	t.Helper()
+	t.Setenv(mark, "1")
+}
+
 // Process is a running example program.
 type Process struct {
 	t      testing.TB
