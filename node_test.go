@@ -370,6 +370,10 @@ func TestRevocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	c.Write([]byte("x"))
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
 	list, err := r.authority.Revoke("alice")
 	if err != nil {
 		t.Fatal(err)

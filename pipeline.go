@@ -264,6 +264,11 @@ func (p *pipeline) audit() {
 			p.stack.ResetPeer(a)
 		}
 	}
+	for _, n := range p.tethers.Neighbors() {
+		if _, ok := p.certificate(n.ID()); !ok { // not in force any more
+			p.tethers.Drop(n.ID())
+		}
+	}
 }
 
 // farewell bounds how long Close lets the last packets go.

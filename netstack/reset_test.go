@@ -47,3 +47,17 @@ func TestResetPeer(t *testing.T) {
 	}
 	a.ResetPeer(v6(99)) // nobody
 }
+
+// TestResetPeerBeforeAccept: a connection that waits to be accepted is reset too.
+func TestResetPeerBeforeAccept(t *testing.T) {
+	n := newNetwork(t)
+	a, b := n.add(1, Config{}), n.add(2, Config{})
+	n.join()
+	l, at := a.listen()
+	defer l.Close()
+	c := b.dial(at)
+	defer c.Close()
+	a.ResetPeer(v6(2))
+	_, err := c.Read(make([]byte, 1))
+	wantIs(t, "Read of the peer", err, syscall.ECONNRESET)
+}
