@@ -167,6 +167,7 @@ func (c *channel) Rekey(ctx context.Context, generation uint32, secret [32]byte)
 	if err = c.subscribe(l); err == nil {
 		err = c.announceInTurn(ctx, l, false)
 	}
+	wake(c.again) // the own record has another key to be watched
 	if err != nil {
 		return fmt.Errorf("control: rekey: %w", err)
 	}

@@ -119,7 +119,9 @@ type Channel interface {
 	Revoke(ctx context.Context, list *identity.RevocationList) error
 
 	// Rekey takes a new generation of the realm secret: from now on messages and the directory are
-	// sealed with it. The one before serves 24 hours longer.
+	// sealed with it. The one before serves for identity.SecretGrace from when its end became known
+	// by a revocation list. It is taken even if the Master is away (ErrNotReady). An older generation than
+	// the current one is an error, the current one changes nothing.
 	Rekey(ctx context.Context, generation uint32, secret [32]byte) error
 
 	// MaxBody is the largest body that Send and Broadcast carry, in bytes; 0 before Start.

@@ -149,7 +149,7 @@ func (c *channel) admit(ctx context.Context, found, had *identity.Record) (*iden
 	if had != nil {
 		return had, nil
 	}
-	return nil, fmt.Errorf("%w: its session does not answer", ErrUnknown)
+	return nil, fmt.Errorf("%w: the session in the directory does not answer", ErrNotReady)
 }
 
 // find reads the directory, under each generation of the realm secret.

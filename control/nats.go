@@ -22,7 +22,7 @@ const natsTimeout = 5 * time.Second
 type NATSOption func(*natsFabric)
 
 // NATSTLS sets the TLS configuration for tls://, wss:// and servers that ask for TLS; nil means the
-// system's roots. It is cloned for each connection.
+// system's roots. It is cloned.
 func NATSTLS(c *tls.Config) NATSOption {
 	return func(f *natsFabric) { f.options = append(f.options, nats.Secure(c.Clone())) }
 }
@@ -43,7 +43,8 @@ func NATSCredentials(file string) NATSOption {
 	return func(f *natsFabric) { f.options = append(f.options, nats.UserCredentials(file)) }
 }
 
-// NATSNKeySeed authenticates by an NKey, whose seed (SU...) stands in a file.
+// NATSNKeySeed authenticates by an NKey, whose seed (SU...) stands in a file. A file that cannot be read
+// is reported by Connect (ErrConfig).
 func NATSNKeySeed(file string) NATSOption {
 	return func(f *natsFabric) {
 		o, err := nats.NkeyOptionFromSeed(file)

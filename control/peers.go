@@ -379,7 +379,10 @@ func (t *peerTable) attach(p *pair, own *identity.Record) bool {
 func (t *peerTable) generation(id identity.ID) (g uint32, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p := t.peer(id)
+	p, known := t.peers.get(id)
+	if !known {
+		return 0, false
+	}
 	return p.generation, p.reads
 }
 

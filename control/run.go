@@ -40,11 +40,12 @@ func (c *channel) run(ready chan<- error) {
 			if starting {
 				starting = false
 				ready <- nil
+			} else {
+				c.count.reconnects.Inc()
 			}
 			err = c.serve(l)
 			c.unlink(l, err)
 			b.lasted(time.Since(l.since))
-			c.count.reconnects.Inc()
 		}
 		c.setFault(err)
 		if starting && final(err) {
