@@ -136,8 +136,8 @@ func TestDropsSenderTooFast(t *testing.T) {
 		b.receive(alice.to(t, b, TopicData, body, false), false)
 		sent++
 	}
-	if got := b.drops(); got != "sender too fast 1" {
-		t.Errorf("drops %q after %d messages", got, sent)
+	if n := b.count.Snapshot(); n.Drops["sender too fast"] != 1 || n.Dropped() != 1 {
+		t.Errorf("drops %q after %d messages", b.drops(), sent)
 	}
 	if held := sent * (len(body) + wire.ControlDirectOverhead); held < laneBytes || held > laneBytes+2*wire.MaxControl {
 		t.Errorf("%d bytes were held, the limit is %d", held, laneBytes)
@@ -185,8 +185,8 @@ func TestDropsSlowConsumer(t *testing.T) {
 		}
 		conn.Close()
 		time.Sleep(2 * lossesEvery)
-		if got := c.drops(); got != "slow consumer 1" {
-			t.Errorf("drops: %q", got)
+		if n := c.count.Snapshot(); n.Drops["slow consumer"] != 1 || n.Dropped() != 1 {
+			t.Errorf("drops: %q", c.drops())
 		}
 	})
 }
