@@ -37,7 +37,7 @@ func (m *Module) PackageDocs() []Problem {
 
 // ExportedDocs checks that every exported name outside of tests has a doc comment: functions,
 // methods of exported types, types, variables and constants. A comment on a group is enough
-// for what is in it.
+// for what is in it, and so is one in the group, further up, that mentions the name.
 func (m *Module) ExportedDocs() []Problem {
 	var out []Problem
 	for _, f := range m.Files {
@@ -64,20 +64,23 @@ func (m *Module) undocumented(f *File, d *ast.GenDecl) []Problem {
 		return nil
 	}
 	var out []Problem
+	var docs strings.Builder
 	for _, spec := range d.Specs {
 		var names []*ast.Ident
 		switch s := spec.(type) {
 		case *ast.TypeSpec:
+			docs.WriteString(s.Doc.Text())
 			if s.Doc == nil && s.Comment == nil {
 				names = []*ast.Ident{s.Name}
 			}
 		case *ast.ValueSpec:
+			docs.WriteString(s.Doc.Text())
 			if s.Doc == nil && s.Comment == nil {
 				names = s.Names
 			}
 		}
 		for _, n := range names {
-			if n.IsExported() {
+			if n.IsExported() && !slices.Contains(strings.Fields(docs.String()), n.Name) {
 				out = append(out, m.problem(f, n, "exported name %s has no doc comment", n.Name))
 			}
 		}

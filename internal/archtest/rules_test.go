@@ -166,10 +166,14 @@ var (
 	Three = 3 // three
 	Four  = 4
 	five  = 5
+	// Six and Seven belong together.
+	Six   = 6
+	Seven = 7
+	Eight = 8
 )
 `, "a_test.go", "package a\n\nfunc Helper() {}\n")
 	expect(t, m.ExportedDocs(), "a.go:6: exported function Bad", "exported name U", "exported function N",
-		"exported function O", "exported name Four")
+		"exported function O", "exported name Four", "exported name Eight")
 }
 
 func TestSizes(t *testing.T) {
@@ -260,6 +264,8 @@ func f(s *stats.Stage, reason string) {
 	s.Drop("never")
 	s.Drop(reason)
 	s.Drop("a", "b")
+	p.tethers.Drop(id)
+	tethers.Drop(id)
 }
 `,
 		"stream/a_test.go", "package a\n\nvar _ = counter(\"tested\")\n",
