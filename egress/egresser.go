@@ -19,6 +19,10 @@ const (
 	// recheck is how often a busy Egresser asks who has its address: a certificate may move it.
 	// An address that nobody has is not looked up more often either.
 	recheck = time.Second
+	// ackHold is how long bare TCP acknowledgements wait for company. A stack acknowledges what
+	// arrived just before the application answers it; together they take one message and one
+	// signature. RFC 9293 section 3.8.6.3 allows 500 ms.
+	ackHold = 500 * time.Microsecond
 	// deadlineSlots is into how many steps the age limit is divided: batches whose limits lie
 	// within one step share a context, which spares making one for each.
 	deadlineSlots = 32
@@ -43,12 +47,15 @@ type egresser struct {
 	cancel context.CancelFunc
 	limit  time.Time // when ctx ends
 
+	hold *time.Timer // of bare acknowledgements
 	idle *time.Timer
 	busy time.Time // when the last packets were taken
 }
 
 func newEgresser(g *group) *egresser {
-	return &egresser{e: g.e, g: g, idle: time.NewTimer(g.e.cfg.Grace), busy: time.Now()}
+	w := &egresser{e: g.e, g: g, idle: time.NewTimer(g.e.cfg.Grace), hold: time.NewTimer(ackHold), busy: time.Now()}
+	w.hold.Stop()
+	return w
 }
 
 // run sends until the group retires, is closed and empty, or Close ends everything.
@@ -69,7 +76,7 @@ func (w *egresser) take() []*buffer.Buf {
 	for {
 		if n := q.TryPop(w.held[:]); n > 0 {
 			w.busy = time.Now()
-			return w.held[:n]
+			return w.held[:w.gather(n)]
 		}
 		select {
 		case <-q.Ready():
@@ -88,6 +95,40 @@ func (w *egresser) take() []*buffer.Buf {
 			return nil
 		}
 	}
+}
+
+// gather waits a moment for more if the n packets held are bare acknowledgements, and returns
+// how many are held then. Anything else is never made to wait.
+func (w *egresser) gather(n int) int {
+	seen := 0
+	for n < len(w.held) && bareAcks(w.held[seen:n]) {
+		if seen == 0 {
+			w.hold.Reset(ackHold)
+		}
+		seen = n
+		select {
+		case <-w.g.queue.Ready():
+			n += w.g.queue.TryPop(w.held[n:])
+			continue
+		case <-w.hold.C:
+		case <-w.g.queue.Done():
+		case <-w.e.ctx.Done():
+		}
+		break
+	}
+	w.hold.Stop()
+	return n
+}
+
+// bareAcks reports whether all packets are bare acknowledgements.
+func bareAcks(bufs []*buffer.Buf) bool {
+	var h packet.Header
+	for _, b := range bufs {
+		if h.Parse(b.Bytes()) != nil || !h.IsBareAck(b.Bytes()) {
+			return false
+		}
+	}
+	return true
 }
 
 // deliver sends bufs in as many batches as they need and takes over their references.
@@ -273,6 +314,7 @@ func (w *egresser) end() {
 		releaseAll(w.held[:n])
 	}
 	w.idle.Stop()
+	w.hold.Stop()
 	if w.cancel != nil {
 		w.cancel()
 	}

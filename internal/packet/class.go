@@ -16,6 +16,7 @@ const (
 	icmp6EchoReply      = 129
 	icmp6Redirect       = 137
 	tcpRST              = 0x04
+	tcpACK              = 0x10
 	codeFragmentNeeded  = 4
 	codeNet             = 0
 	codeHost            = 1
@@ -36,6 +37,16 @@ func IsLinkScoped(a netip.Addr) bool {
 
 // IsReset reports whether the packet is a TCP segment with the flag RST.
 func (h *Header) IsReset() bool { return h.Protocol == TCP && h.TCPFlags&tcpRST != 0 }
+
+// IsBareAck reports whether p, which h was parsed from, is a TCP segment that does nothing but
+// acknowledge: no data, and no flag but ACK.
+func (h *Header) IsBareAck(p []byte) bool {
+	const dataOffset = 12 // where the byte with the header's length stands
+	if h.Protocol != TCP || h.TCPFlags != tcpACK || h.IsFragment() || len(p) <= h.Upper+dataOffset {
+		return false
+	}
+	return len(p) == h.Upper+int(p[h.Upper+dataOffset]>>4)*4
+}
 
 // IsICMPError reports whether the packet is an ICMP error message. What could be one, a later
 // fragment of an ICMP message, counts as one.
