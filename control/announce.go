@@ -109,7 +109,7 @@ func (c *channel) removeStale(ctx context.Context, l *link, keys []*realmKeys, s
 		ctx, cancel := kvContext(ctx)
 		defer cancel()
 		if err := l.Delete(ctx, BucketRecords, key); err != nil {
-			return notReady(err)
+			return c.failed(ctx, err)
 		}
 		return nil
 	})
@@ -134,7 +134,7 @@ func (c *channel) showPresence(ctx context.Context, l *link) error {
 		err = l.Put(limited, BucketPresence, key, value)
 		cancel()
 		if err != nil {
-			return notReady(err)
+			return c.failed(ctx, err)
 		}
 	}
 	return nil

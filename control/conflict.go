@@ -44,7 +44,7 @@ func (c *channel) watchOwn(ctx context.Context, l *link) error {
 		})
 		cancel()
 		if err != nil {
-			return notReady(err)
+			return c.failed(ctx, err)
 		}
 		l.watched[k.generation] = true
 	}
@@ -120,7 +120,7 @@ func (c *channel) alive(ctx context.Context, l *link, other *identity.Record) (b
 		case isClosed(q.answered):
 			return true, nil
 		case isClosed(l.Done()):
-			return false, notReady(l.Err())
+			return false, c.failed(ctx, l.Err())
 		case ctx.Err() != nil:
 			return false, context.Cause(ctx)
 		}

@@ -47,7 +47,7 @@ func (c *channel) put(ctx context.Context, l *link, k *realmKeys, b Bucket, key,
 	ctx, cancel := kvContext(ctx)
 	defer cancel()
 	if err := l.Put(ctx, b, key, value); err != nil {
-		return notReady(err)
+		return c.failed(ctx, err)
 	}
 	return nil
 }
@@ -62,7 +62,7 @@ func (c *channel) get(ctx context.Context, l *link, k *realmKeys, b Bucket, key 
 	case errors.Is(err, ErrNoKey):
 		return wire.ControlHeader{}, nil, err
 	case err != nil:
-		return wire.ControlHeader{}, nil, notReady(err)
+		return wire.ControlHeader{}, nil, c.failed(ctx, err)
 	}
 	return c.openEntry(k, b, key, value)
 }
@@ -131,7 +131,7 @@ func (c *channel) readIndex(ctx context.Context, l *link, k *realmKeys, prefix s
 	defer cancel()
 	values, err := l.List(limited, BucketRecords, prefix, indexLimit)
 	if err != nil {
-		return nil, notReady(err)
+		return nil, c.failed(ctx, err)
 	}
 	var ids []identity.ID
 	for _, v := range values {

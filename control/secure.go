@@ -290,24 +290,31 @@ func (c *channel) FreshSince() time.Time {
 
 // connected returns the present link, or why there is none.
 func (c *channel) connected() (*link, error) {
-	if l := c.link.Load(); l != nil {
-		return l, nil
-	}
+	l := c.link.Load()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.err != nil:
 		return nil, c.err
+	case l != nil:
+		return l, nil
 	case c.fault != nil:
 		return nil, fmt.Errorf("%w: %w", ErrNotReady, c.fault)
 	}
 	return nil, fmt.Errorf("%w: not connected to %v", ErrNotReady, c.fabric)
 }
 
-// notReady says that the Master could not do what was asked.
-func notReady(err error) error {
-	if errors.Is(err, ErrNotReady) {
+// failed says why the Master did not do what was asked: the Channel has ended, or the caller's
+// context, or else the Master is not ready.
+func (c *channel) failed(ctx context.Context, err error) error {
+	end := c.Err()
+	switch {
+	case end != nil:
+		return end
+	case errors.Is(err, ErrNotReady) || errors.Is(err, ErrTooLarge):
 		return err
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", ErrNotReady, context.Cause(ctx))
 	}
 	return fmt.Errorf("%w: %w", ErrNotReady, err)
 }

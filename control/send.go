@@ -166,7 +166,7 @@ func (c *channel) signAndPublish(ctx context.Context, l *link, k *realmKeys, sub
 		return err
 	}
 	if err := l.Publish(ctx, subject, msg); err != nil {
-		return err
+		return c.failed(ctx, err)
 	}
 	c.count.Out.Inc()
 	return nil
