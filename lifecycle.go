@@ -5,11 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 )
-
-// closeTimeout bounds what Close waits for the network to take; goroutines end within it.
-const closeTimeout = 3 * time.Second
 
 // Start brings the node up: it connects to the Master, announces the node and starts the
 // pipeline. It returns nil once the node can dial and be dialled; calling it again then does

@@ -16,6 +16,9 @@ import (
 	"github.com/veil-net/anchor/identity"
 )
 
+// closeTimeout is what Close promises.
+const closeTimeout = 3 * time.Second
+
 // closes checks that f returns within the bound that Close promises, with room for a slow
 // machine.
 func closes(t *testing.T, what string, f func() error) error {
