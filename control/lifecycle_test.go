@@ -42,6 +42,7 @@ func (f *attempts) since(t time.Time) (out []time.Duration) {
 
 // TestReconnect: attempts get rarer, to 3 s apart at most, and begin anew only after 30 s of health.
 func TestReconnect(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		f := &attempts{Fabric: w.mem.Side("a")}
 		a := controltest.NewMember(w, f, w.realm.Issue(w, identity.IssueOptions{Name: "a"}), control.Options{Seed: 3})
@@ -83,6 +84,7 @@ func TestReconnect(t *testing.T) {
 // TestAnnouncedAgain: after an outage the record is announced within 1 s to an empty directory, and
 // within 5 s to one that has it, but not by all at once.
 func TestAnnouncedAgain(t *testing.T) {
+	t.Parallel()
 	for _, empty := range []bool{true, false} {
 		inWorld(t, func(w *world) {
 			const n = 6
@@ -133,6 +135,7 @@ func (w *world) clearRecords() {
 
 // TestAnnounceWhileAway: a record that changed during an outage is announced after it.
 func TestAnnounceWhileAway(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
 		w.mem.Partition("b", control.PartitionCut)
@@ -154,6 +157,7 @@ func TestAnnounceWhileAway(t *testing.T) {
 
 // TestFreshSince: a new directory is fresh for those who come within 15 s, an old one for nobody.
 func TestFreshSince(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		began := time.Now()
 		a := w.join("a")
@@ -177,6 +181,7 @@ func TestFreshSince(t *testing.T) {
 
 // TestEvents: the newest event is not lost when nobody reads, and the channel ends with the Channel.
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a := w.join("a")
 		for range 5 {
@@ -196,6 +201,7 @@ func TestEvents(t *testing.T) {
 
 // TestStartOnce: Start after Start and Start after Close are errors, and harm nothing.
 func TestStartOnce(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
 		if err := a.Start(w.Context(), nil); err == nil {
@@ -249,6 +255,7 @@ func TestBeforeStart(t *testing.T) {
 // TestCloseAnyTime closes a Channel at many moments of its start, by several goroutines, over a fabric
 // that takes its time or does not answer.
 func TestCloseAnyTime(t *testing.T) {
+	t.Parallel()
 	for _, rule := range []control.Rule{{}, {Delay: 5 * time.Millisecond}, {Subject: "$KV.>", Drop: 1}} {
 		inWorld(t, func(w *world) {
 			w.mem.SetRules(rule)
@@ -278,6 +285,7 @@ func TestCloseAnyTime(t *testing.T) {
 // TestSlowHandler: a handler that is stuck with one sender holds up no other, whether it handles or the
 // look-up of a sender takes its time.
 func TestSlowHandler(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		id := w.realm.Issue(w, identity.IssueOptions{Name: "b"})
 		b := controltest.NewMember(w, w.mem.Side("b"), id, control.Options{})

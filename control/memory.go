@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/veil-net/anchor/internal/queue"
 )
 
 // errMemoryDown is why Conns of a Memory end.
@@ -26,8 +24,6 @@ type MemoryOptions struct {
 	MaxPayload int
 	// Pending is how many messages wait for a slow handler before more are dropped; 0 means 65,536.
 	Pending int
-	// Queues lists the queues of subscriptions; nil lists them nowhere.
-	Queues *queue.Registry
 }
 
 // Rule says what a Memory does to messages. The zero Rule does nothing.

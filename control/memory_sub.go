@@ -27,7 +27,7 @@ type onTheWay struct {
 func newMemorySub(c *memoryConn, pattern string, handle func([]byte)) *memorySub {
 	return &memorySub{
 		conn: c, pattern: pattern, handle: handle,
-		queue: queue.New[onTheWay](c.m.opt.Queues, queue.Config{
+		queue: queue.New[onTheWay](nil, queue.Config{
 			Name: "control.memory", Capacity: c.m.opt.Pending, Unit: "messages", Policy: queue.Drop,
 		}, nil),
 	}

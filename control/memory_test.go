@@ -202,6 +202,7 @@ func TestMemoryPresenceEnds(t *testing.T) {
 // TestBadFabric runs signalling over a fabric that does everything wrong: what arrives is whole, comes
 // once, and each sender's messages that were not delayed come in order.
 func TestBadFabric(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := control.NewMemory(control.MemoryOptions{Seed: 5})
 		defer m.Stop()

@@ -223,6 +223,7 @@ func TestDialer(t *testing.T) {
 
 // TestKilledProcess: kill -9 of the server, 10 s away in the long form, and back with an empty store.
 func TestKilledProcess(t *testing.T) {
+	t.Parallel()
 	p := controltest.StartProcess(t)
 	away := 500 * time.Millisecond
 	if *control.Long {

@@ -73,6 +73,7 @@ func (w *world) send(from, to *controltest.Member, body string) {
 
 // TestSilence: a session that cannot be challenged waits until nothing came from the old one for 10 s.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
 		w.send(b, a, "old")
@@ -97,6 +98,7 @@ func TestSilence(t *testing.T) {
 
 // TestSilenceDuringChallenge: 10 s end while a challenge waits for its answer.
 func TestSilenceDuringChallenge(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
 		w.send(b, a, "old")
@@ -118,6 +120,7 @@ func TestSilenceDuringChallenge(t *testing.T) {
 
 // TestHeldInOrder: what is held for a session under challenge comes before what follows, once.
 func TestHeldInOrder(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
 		w.send(b, a, "old")
@@ -141,6 +144,7 @@ func TestHeldInOrder(t *testing.T) {
 
 // TestCorrections: messages to a session that has gone are corrected, ten a second.
 func TestCorrections(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
 		w.send(b, a, "old")
@@ -167,6 +171,7 @@ func TestCorrections(t *testing.T) {
 
 // TestDeadTwin: a newer record whose session does not live is replaced.
 func TestDeadTwin(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
 		w.mem.SetRules(control.Rule{From: "b2", Subject: "anchor.>", Drop: 1}) // it does not answer
@@ -200,6 +205,7 @@ func TestDeadTwin(t *testing.T) {
 
 // TestTwinsAtOnce: of two sessions that start at the same time exactly one stays.
 func TestTwinsAtOnce(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		id := w.realm.Issue(w, identity.IssueOptions{Name: "b"})
 		twins := []*controltest.Member{
@@ -233,6 +239,7 @@ func TestTwinsAtOnce(t *testing.T) {
 
 // TestTwinAfterOutage: a session that was cut off finds on its return that another one took over.
 func TestTwinAfterOutage(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		b := w.join("b")
 		w.mem.Partition("b", control.PartitionCut)
@@ -250,6 +257,7 @@ func TestTwinAfterOutage(t *testing.T) {
 
 // TestOverwrittenRecord: whatever else is written in place of the own record is replaced.
 func TestOverwrittenRecord(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
 		conn, err := w.mem.Side("x").Connect(w.Context())
@@ -271,6 +279,7 @@ func TestOverwrittenRecord(t *testing.T) {
 
 // TestLearn: a record that came another way serves like one from the directory, under the session rule.
 func TestLearn(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
 		first := b.Session.Record()
@@ -306,6 +315,7 @@ func TestLearn(t *testing.T) {
 
 // TestPresenceEnds: an anchor that has gone is absent 90 s after it last said that it is there.
 func TestPresenceEnds(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
 		present := func(want bool) {
@@ -327,6 +337,7 @@ func TestPresenceEnds(t *testing.T) {
 // TestEpochs: at an epoch change the tags of the day before yesterday lead nowhere any more, and who
 // talks to the anchor learns its new keys.
 func TestEpochs(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.join("a"), w.join("b")
 		w.send(a, b, "hello")
@@ -367,6 +378,7 @@ func TestEpochs(t *testing.T) {
 
 // TestRekey: those who have a new generation of the realm secret and those who have not talk on.
 func TestRekey(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b, c := w.join("a"), w.join("b"), w.join("c")
 		generation, _ := a.Identity.RealmSecret()
@@ -407,6 +419,7 @@ func TestRekey(t *testing.T) {
 
 // TestOwnCertificateExpires: a Channel ends when its own certificate does.
 func TestOwnCertificateExpires(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		b := w.start("b", w.realm.Issue(w, identity.IssueOptions{Name: "b", NotAfter: time.Now().Add(time.Hour)}))
 		after(time.Hour)
