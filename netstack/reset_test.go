@@ -57,7 +57,17 @@ func TestResetPeerBeforeAccept(t *testing.T) {
 	defer l.Close()
 	c := b.dial(at)
 	defer c.Close()
-	a.ResetPeer(v6(2))
-	_, err := c.Read(make([]byte, 1))
+	errs := make(chan error, 1)
+	go func() { _, err := c.Read(make([]byte, 1)); errs <- err }()
+	var err error
+	eventually(t, "the reset", func() bool { // the handshake may still be under way at a
+		a.ResetPeer(v6(2))
+		select {
+		case err = <-errs:
+			return true
+		default:
+			return false
+		}
+	})
 	wantIs(t, "Read of the peer", err, syscall.ECONNRESET)
 }
