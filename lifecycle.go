@@ -84,9 +84,6 @@ func (n *Node) runStart(ctx context.Context, a *attempt) {
 	if closed && p != nil {
 		p.close()
 	}
-	if err == nil {
-		p.watch(n.fail)
-	}
 	close(a.over)
 }
 

@@ -2,7 +2,6 @@ package anchor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -181,6 +180,7 @@ func (p *pipeline) connect(ctx context.Context) error {
 	})
 	p.wg.Go(p.followMaster)
 	p.wg.Go(p.keepEpoch)
+	p.wg.Go(p.watch)
 	return nil
 }
 
@@ -233,25 +233,24 @@ func (p *pipeline) keepEpoch() {
 	}
 }
 
-// watch calls fail, in a goroutine of its own, if the node cannot go on.
-func (p *pipeline) watch(fail func(error)) {
-	go func() { // not waited for: fail waits for the pipeline, and so for this goroutine's cause
-		expiry := time.NewTimer(time.Until(p.node.cert.NotAfter.Add(10 * time.Minute)))
-		defer expiry.Stop()
-		select {
-		case <-p.control.Done():
-			if err := p.control.Err(); !errors.Is(err, net.ErrClosed) {
-				fail(err)
-			}
-		case <-p.egress.Done():
-			if p.life.Err() == nil {
-				fail(fmt.Errorf("packet source: %w", p.egress.Err()))
-			}
-		case <-expiry.C:
-			fail(p.verifier.Check(p.node.cert))
-		case <-p.life.Done():
-		}
-	}()
+// watch closes the node if the pipeline cannot go on.
+func (p *pipeline) watch() {
+	expiry := time.NewTimer(time.Until(p.node.cert.NotAfter.Add(10 * time.Minute)))
+	defer expiry.Stop()
+	var fault error
+	select {
+	case <-p.control.Done():
+		fault = p.control.Err()
+	case <-p.egress.Done():
+		fault = fmt.Errorf("packet source: %w", p.egress.Err())
+	case <-expiry.C:
+		fault = p.verifier.Check(p.node.cert)
+	case <-p.life.Done():
+	}
+	if p.life.Err() == nil && fault != nil {
+		// In a goroutine of its own, since closing waits for this one; Done is closed at its end.
+		go p.node.fail(fault)
+	}
 }
 
 // audit ends what belongs to anchors that are no longer admitted: streams, the tether, and
